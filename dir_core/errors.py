@@ -1,0 +1,27 @@
+"""The few errors a user can meet. Each message is one sentence: what, where, what to do."""
+
+
+class HandCaptureError(Exception):
+    """Base of every error that is told to the user as one sentence, without a traceback."""
+
+    exit_code = 2
+
+
+class FootageError(HandCaptureError):
+    """The video or image sequence cannot be read."""
+
+
+class TakeError(HandCaptureError):
+    """A Take file is damaged, foreign or cannot be written."""
+
+
+class HandModelError(HandCaptureError):
+    """A hand model file is missing, foreign or not trusted."""
+
+
+class SettingsError(HandCaptureError):
+    """An option has a value that cannot work; the message names the good ones."""
+
+
+class OutputError(HandCaptureError):
+    """A result cannot be written where the user wants it."""

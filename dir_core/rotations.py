@@ -1,0 +1,116 @@
+"""Rotations as arrays: (w, x, y, z) quaternions, rotation vectors and 3x3 matrices. numpy only.
+
+Every function works on any number of leading axes. Matrices act on column vectors.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating]
+
+# Below this angle (radians) the series of sin(x)/x is exact to double precision.
+_SMALL_ANGLE = 1e-8
+
+
+def multiply(a: Array, b: Array) -> Array:
+    """Hamilton product of quaternions [..., 4]: the rotation b followed by a."""
+    aw, ax, ay, az = np.moveaxis(a, -1, 0)
+    bw, bx, by, bz = np.moveaxis(b, -1, 0)
+    return np.stack(
+        [
+            aw * bw - ax * bx - ay * by - az * bz,
+            aw * bx + ax * bw + ay * bz - az * by,
+            aw * by - ax * bz + ay * bw + az * bx,
+            aw * bz + ax * by - ay * bx + az * bw,
+        ],
+        axis=-1,
+    )
+
+
+def inverse(quaternion: Array) -> Array:
+    """Inverse of unit quaternions [..., 4]."""
+    return quaternion * np.array([1.0, -1.0, -1.0, -1.0], dtype=quaternion.dtype)
+
+
+def rotate(quaternion: Array, vector: Array) -> Array:
+    """Turn vectors [..., 3] by unit quaternions [..., 4]."""
+    w, xyz = quaternion[..., :1], quaternion[..., 1:]
+    twice_cross = 2.0 * np.cross(xyz, vector)
+    return vector + w * twice_cross + np.cross(xyz, twice_cross)
+
+
+def from_rotation_vector(vector: Array) -> Array:
+    """Exponential map: rotation vectors [..., 3] in radians to unit quaternions [..., 4]."""
+    angle = np.linalg.norm(vector, axis=-1, keepdims=True)
+    half = 0.5 * angle
+    scale = np.where(angle > _SMALL_ANGLE, np.sin(half) / np.maximum(angle, _SMALL_ANGLE), 0.5)
+    return np.concatenate([np.cos(half), scale * vector], axis=-1)
+
+
+def to_rotation_vector(quaternion: Array) -> Array:
+    """Logarithm map: unit quaternions [..., 4] to the shortest rotation vectors [..., 3] in radians."""
+    quaternion = np.where(quaternion[..., :1] < 0, -quaternion, quaternion)
+    sine = np.linalg.norm(quaternion[..., 1:], axis=-1, keepdims=True)
+    angle = 2.0 * np.arctan2(sine, quaternion[..., :1])
+    return quaternion[..., 1:] * np.where(sine > _SMALL_ANGLE, angle / np.maximum(sine, _SMALL_ANGLE), 2.0)
+
+
+def to_matrix(quaternion: Array) -> Array:
+    """Unit quaternions [..., 4] to rotation matrices [..., 3, 3]."""
+    w, x, y, z = np.moveaxis(quaternion, -1, 0)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def from_matrix(matrix: Array) -> Array:
+    """Rotation matrices [..., 3, 3] to unit quaternions [..., 4] with w >= 0.
+
+    The four products q_i * q are read off the matrix and the longest is taken, which is exact at
+    every angle (Shepperd 1978).
+    """
+    m = matrix
+    xx, yy, zz = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
+    wx, wy, wz = m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]
+    xy, xz, yz = m[..., 1, 0] + m[..., 0, 1], m[..., 2, 0] + m[..., 0, 2], m[..., 2, 1] + m[..., 1, 2]
+    candidates = np.stack(
+        [
+            np.stack([1 + xx + yy + zz, wx, wy, wz], axis=-1),
+            np.stack([wx, 1 + xx - yy - zz, xy, xz], axis=-1),
+            np.stack([wy, xy, 1 - xx + yy - zz, yz], axis=-1),
+            np.stack([wz, xz, yz, 1 - xx - yy + zz], axis=-1),
+        ],
+        axis=-2,
+    )
+    diagonal = np.diagonal(candidates, axis1=-2, axis2=-1)
+    longest = diagonal.argmax(axis=-1)[..., None, None]
+    quaternion = np.take_along_axis(candidates, longest, axis=-2)[..., 0, :]
+    quaternion = quaternion / np.linalg.norm(quaternion, axis=-1, keepdims=True)
+    return np.where(quaternion[..., :1] < 0, -quaternion, quaternion)
+
+
+def angle_between(a: Array, b: Array) -> Array:
+    """Angle in radians [...] of the rotation from a to b, quaternions [..., 4]."""
+    difference = multiply(inverse(a), b)
+    return 2.0 * np.arctan2(np.linalg.norm(difference[..., 1:], axis=-1), np.abs(difference[..., 0]))
+
+
+def make_continuous(quaternion: Array) -> Array:
+    """Flip signs along the first axis (time) so that neighbours lie on the same half sphere, [T, ..., 4]."""
+    if len(quaternion) == 0:
+        return quaternion
+    flips = np.where(np.sum(quaternion[1:] * quaternion[:-1], axis=-1) < 0, -1.0, 1.0)
+    signs = np.concatenate([np.ones_like(quaternion[:1, ..., 0]), np.cumprod(flips, axis=0)])
+    return quaternion * signs[..., None].astype(quaternion.dtype)
+
+
+def nearest_rotation(matrix: Array) -> Array:
+    """The rotation closest to matrices [..., 3, 3] in the Frobenius norm (Kabsch 1976)."""
+    u, _, vt = np.linalg.svd(matrix)
+    sign = np.sign(np.linalg.det(u @ vt))
+    u = u.copy()
+    u[..., :, 2] *= sign[..., None]
+    return u @ vt

@@ -1,0 +1,250 @@
+"""The one data file: what was seen and posed for both hands over a clip. numpy only.
+
+A Take is an `.npz` archive of schema "two-hand-take/1" without pickled objects. A raw Take is never
+overwritten by a later step: clean-up writes a new one and adds its settings to `meta["history"]`.
+"""
+
+import io
+import json
+import os
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dir_core.conventions import JOINTS, KEYPOINTS, SHAPE_COUNT, SIDES, Side
+from dir_core.errors import OutputError, TakeError
+
+SCHEMA = "two-hand-take/1"
+
+Array = NDArray[Any]
+
+_FRAME_FIELDS: dict[str, tuple[tuple[int, ...], type]] = {
+    "rotation": ((len(JOINTS), 4), np.float32),
+    "translation": ((3,), np.float32),
+    "keypoints_2d": ((len(KEYPOINTS), 2), np.float32),
+    "keypoints_3d": ((len(KEYPOINTS), 3), np.float32),
+    "confidence": ((len(KEYPOINTS),), np.float32),
+    "observed": ((), np.bool_),
+}
+_CLIP_FIELDS: dict[str, tuple[tuple[int, ...], type]] = {
+    "shape": ((SHAPE_COUNT,), np.float32),
+    "scale": ((1,), np.float32),
+}
+_META_FIELDS = ("schema", "program", "source", "estimator", "hand_model", "settings", "history")
+_UNIT_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class HandTrack:
+    """One hand over a clip of T frames.
+
+    Attributes:
+        rotation: [T, 16, 4] unit quaternions (w, x, y, z) in MANO joint order, relative to the
+            model's flat template; row 0 turns the hand from model into camera axes.
+        translation: [T, 3] wrist joint in camera axes, metres.
+        shape: [10] shape components (betas), one per clip.
+        scale: [1] size factor on the shaped model, one per clip.
+        keypoints_2d: [T, 21, 2] pixels of the upright source frame.
+        keypoints_3d: [T, 21, 3] metres, camera axes.
+        confidence: [T, 21] in 0..1; 0 where the hand is not seen.
+        observed: [T] bool, False where the hand was not seen in that frame.
+    """
+
+    rotation: Array
+    translation: Array
+    shape: Array
+    scale: Array
+    keypoints_2d: Array
+    keypoints_3d: Array
+    confidence: Array
+    observed: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Take:
+    """Both hands over a clip.
+
+    Attributes:
+        meta: schema, program version, source, estimator, hand model, settings, history (JSON types).
+        time: [T] presentation time stamps in seconds, strictly increasing.
+        frame: [T] index in the source.
+        camera_matrix: [3, 3] pixels.
+        image_size: [2] width and height of the upright source frame in pixels.
+        left, right: the anatomical hands.
+    """
+
+    meta: dict[str, Any]
+    time: Array
+    frame: Array
+    camera_matrix: Array
+    image_size: Array
+    left: HandTrack
+    right: HandTrack
+
+    def hand(self, side: Side) -> HandTrack:
+        """The track of one side."""
+        return self.left if side == "left" else self.right
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+
+def save_take(take: Take, path: str | os.PathLike[str]) -> None:
+    """Write a Take: whole or not at all, and only if it would load again.
+
+    Raises:
+        TakeError: an array of the take has a wrong shape or value.
+        OutputError: the file cannot be written.
+    """
+    path = Path(path)
+    arrays = _pack(take)
+    _unpack(arrays, f"the take for {path.name}")
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    write_whole(path, buffer.getvalue())
+
+
+def load_take(path: str | os.PathLike[str]) -> Take:
+    """Read a Take and check schema, shapes, finite values and unit quaternions.
+
+    Raises:
+        TakeError: the file is missing, damaged, foreign or of another schema; the message names what.
+    """
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise TakeError(f"There is no take at {path}, check the path.") from None
+    except IsADirectoryError:
+        raise TakeError(f"{path} is a folder, give the .npz file of a take.") from None
+    except (ValueError, OSError, EOFError, AttributeError, KeyError, zipfile.BadZipFile) as error:
+        reason = "it holds pickled objects" if "pickle" in str(error) else "it is damaged or not an .npz archive"
+        raise TakeError(f"{path} is not a take: {reason}; capture the clip again.") from error
+    return _unpack(arrays, str(path))
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file beside its place and rename it, so that a reader never sees half of it.
+
+    Raises:
+        OutputError: the folder is missing or not writable, or the disk is full.
+    """
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder, give a file name to write to.")
+    temporary = ""
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = file.name
+            file.write(data)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise OutputError(f"Cannot write {path}: {error.strerror}; choose another folder.") from error
+
+
+def check_output(path: Path) -> None:
+    """Fail before the work begins if a file could not be written at its end.
+
+    Raises:
+        OutputError: the folder is missing or not writable, or the path is a folder.
+    """
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder, give a file name to write to.")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OutputError(f"Cannot write into {path.parent}: {error.strerror}; choose another folder.") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _pack(take: Take) -> dict[str, Array]:
+    arrays: dict[str, Array] = {
+        "meta": np.array(json.dumps(take.meta, ensure_ascii=False, sort_keys=True)),
+        "time": np.asarray(take.time, np.float64),
+        "frame": np.asarray(take.frame, np.int64),
+        "camera_matrix": np.asarray(take.camera_matrix, np.float32),
+        "image_size": np.asarray(take.image_size, np.int64),
+    }
+    for side in SIDES:
+        for name, (_, kind) in (_FRAME_FIELDS | _CLIP_FIELDS).items():
+            arrays[f"{side}/{name}"] = np.asarray(getattr(take.hand(side), name), kind)
+    return arrays
+
+
+def _unpack(arrays: dict[str, Array], where: str) -> Take:
+    def fail(what: str) -> TakeError:
+        return TakeError(f"{where} is not a valid take: {what}; capture the clip again.")
+
+    meta = _read_meta(arrays, fail)
+    if "time" not in arrays or arrays["time"].ndim != 1:
+        raise fail("time must have shape [T]")
+    count = len(arrays["time"])
+
+    def read(name: str, shape: tuple[int, ...], kind: type) -> Array:
+        if name not in arrays:
+            raise fail(f"{name} is missing")
+        array = arrays[name]
+        if array.shape != shape:
+            raise fail(f"{name} has shape {list(array.shape)} instead of {list(shape)}")
+        if array.dtype.kind != np.dtype(kind).kind:
+            raise fail(f"{name} has type {array.dtype} instead of {np.dtype(kind)}")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise fail(f"{name} has values that are not finite")
+        return array
+
+    def read_hand(side: Side) -> HandTrack:
+        fields = {name: read(f"{side}/{name}", (count, *rest), kind) for name, (rest, kind) in _FRAME_FIELDS.items()}
+        fields |= {name: read(f"{side}/{name}", shape, kind) for name, (shape, kind) in _CLIP_FIELDS.items()}
+        length = np.linalg.norm(fields["rotation"], axis=-1)
+        if np.abs(length - 1).max(initial=0) > _UNIT_TOLERANCE:
+            raise fail(f"{side}/rotation has quaternions that are not unit")
+        if fields["confidence"].min(initial=0) < 0 or fields["confidence"].max(initial=0) > 1:
+            raise fail(f"{side}/confidence leaves 0..1")
+        if fields["scale"][0] <= 0:
+            raise fail(f"{side}/scale is not positive")
+        return HandTrack(**fields)
+
+    time = read("time", (count,), np.float64)
+    if np.any(np.diff(time) <= 0):
+        raise fail("time does not increase")
+    return Take(
+        meta=meta,
+        time=time,
+        frame=read("frame", (count,), np.int64),
+        camera_matrix=read("camera_matrix", (3, 3), np.float32),
+        image_size=read("image_size", (2,), np.int64),
+        left=read_hand("left"),
+        right=read_hand("right"),
+    )
+
+
+def _read_meta(arrays: dict[str, Array], fail: Any) -> dict[str, Any]:
+    text = arrays.get("meta")
+    if text is None or text.ndim != 0 or text.dtype.kind != "U":
+        raise fail("meta is missing or not a text")
+    try:
+        meta = json.loads(str(text))
+    except json.JSONDecodeError:
+        raise fail("meta is not JSON") from None
+    if not isinstance(meta, dict):
+        raise fail("meta is not a JSON object")
+    if meta.get("schema") != SCHEMA:
+        raise fail(f"its schema is {meta.get('schema')!r} and this version reads {SCHEMA!r}")
+    missing = [name for name in _META_FIELDS if name not in meta]
+    if missing:
+        raise fail(f"meta lacks {', '.join(missing)}")
+    return meta
