@@ -4,6 +4,7 @@ Camera axes: x right, y down, z forward; image: pixels, x right, y down.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from dir_core.conventions import DEFAULT_FIELD_OF_VIEW
 from dir_core.errors import SettingsError
 
-Array = NDArray[np.floating]
+Array = NDArray[Any]
 
 
 def focal_length_from_field_of_view(field_of_view: float, width: float) -> float:

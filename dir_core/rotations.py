@@ -3,10 +3,12 @@
 Every function works on any number of leading axes. Matrices act on column vectors.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.floating]
+Array = NDArray[Any]
 
 # Below this angle (radians) the series of sin(x)/x is exact to double precision.
 _SMALL_ANGLE = 1e-8
