@@ -1,0 +1,743 @@
+"""Build, try and test the add-on: demo | test | zip | rigs. Standard library only, one file.
+
+The first call makes a Python environment in `.venv` from the lock file of the running Python; later calls
+re-use it. Nothing here imports dir_core, addon or any installed package: their work is done by processes
+that run inside the environment. The syntax stays at Python 3.8, so that an older Python gets a sentence
+instead of a SyntaxError.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).resolve().parent
+LOCKS = ROOT / "locks"
+
+PYTHONS = {(3, 11): "Blender 4.5 LTS", (3, 13): "Blender 5.2 LTS"}
+"""Pythons for which Blender is published as a module and a lock file is kept here."""
+
+MACHINES = {"Linux": ("x86_64",), "Windows": ("AMD64",), "Darwin": ("arm64",)}
+"""Platforms for which every locked package has a wheel."""
+
+SYSTEM_LIBRARIES = {
+    "libGL.so.1": "libgl1",
+    "libSM.so.6": "libsm6",
+    "libXi.so.6": "libxi6",
+    "libXfixes.so.3": "libxfixes3",
+    "libXrender.so.1": "libxrender1",
+    "libxkbcommon.so.0": "libxkbcommon0",
+}
+"""Shared libraries that Blender's module loads on Linux, each with its Debian package."""
+
+DEMO_VIDEO = ROOT / "blender_assets" / "demo" / "two_hands.mp4"
+DEMO_TRUTH = ROOT / "blender_assets" / "demo" / "two_hands.truth.npz"
+
+BLENDER_TEST_SECONDS = 1200
+"""The tests inside Blender are killed after this: its module can hang at interpreter exit."""
+
+USER_ERROR = 2
+"""Exit code of everything that the user can put right."""
+
+
+class BuildError(Exception):
+    """Something the user can put right; the message is one sentence."""
+
+    exit_code = USER_ERROR
+
+
+class StepError(BuildError):
+    """A process ended with an error and has said why itself."""
+
+    def __init__(self, title: str, exit_code: int) -> None:
+        super().__init__(f'The step "{title}" ended with exit code {exit_code}.')
+        self.exit_code = exit_code if exit_code > 0 else 1
+
+
+# --------------------------------------------------------------------------------------------------
+# The environment
+# --------------------------------------------------------------------------------------------------
+
+
+def python_problem(version: Sequence[int], system: str, machine: str) -> str | None:
+    """One sentence that says why this Python cannot be used, or None if it can."""
+    if tuple(version[:2]) not in PYTHONS:
+        good = " or ".join(f"Python {major}.{minor} ({name})" for (major, minor), name in PYTHONS.items())
+        return (
+            f"Python {version[0]}.{version[1]} cannot load Blender as a module, "
+            f"run build_addon.py with {good}, for example: python3.11 build_addon.py demo"
+        )
+    if machine not in MACHINES.get(system, ()):
+        good = ", ".join(f"{name} ({'/'.join(machines)})" for name, machines in MACHINES.items())
+        return f"Blender is not published as a module for {system} ({machine}), run build_addon.py on one of: {good}."
+    return None
+
+
+def missing_libraries() -> dict[str, str]:
+    """Shared libraries that Blender's module needs and this Linux lacks, each with its Debian package."""
+    if platform.system() != "Linux":
+        return {}
+    missing = {}
+    for library, package in SYSTEM_LIBRARIES.items():
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            missing[library] = package
+    return missing
+
+
+def check_machine() -> None:
+    """Fail at once, before anything is installed, if this machine cannot run Blender's module."""
+    problem = python_problem(sys.version_info[:2], platform.system(), platform.machine())
+    if problem:
+        raise BuildError(problem)
+    missing = missing_libraries()
+    if missing:
+        sudo = "" if getattr(os, "geteuid", lambda: 0)() == 0 else "sudo "
+        raise BuildError(
+            f"Blender needs the system libraries {', '.join(missing)}; on Debian or Ubuntu install them with: "
+            f"{sudo}apt-get install --no-install-recommends {' '.join(missing.values())}"
+        )
+
+
+def environment_folder() -> Path:
+    """Where the environment lives: `.venv`, or TWO_HAND_CAPTURE_VENV for those who keep one per Python."""
+    chosen = os.environ.get("TWO_HAND_CAPTURE_VENV")
+    return Path(chosen).resolve() if chosen else ROOT / ".venv"
+
+
+def environment_python(folder: Path) -> Path:
+    """The interpreter inside an environment."""
+    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def lock_file(with_tests: bool) -> Path:
+    """The lock file for the running Python."""
+    return LOCKS / f"python{sys.version_info[0]}.{sys.version_info[1]}{'-test' if with_tests else ''}.txt"
+
+
+def lock_hash(path: Path) -> str:
+    """Hash of a lock file together with the lock files it includes."""
+    digest = hashlib.sha256()
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("-r "):
+            digest.update(lock_hash(path.parent / line[3:].strip()).encode())
+        digest.update(line.encode() + b"\n")
+    return digest.hexdigest()
+
+
+def read_stamp(folder: Path) -> dict[str, Any]:
+    """What an earlier run noted about an environment; empty if this script did not make it."""
+    try:
+        stamp = json.loads((folder / "two_hand_capture.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return stamp if isinstance(stamp, dict) else {}
+
+
+def write_stamp(folder: Path, finished: bool, locks: dict[str, str]) -> None:
+    """Note what is installed, whole or not at all; `finished` False marks an installation under way."""
+    stamp = {"finished": finished, "python": list(sys.version_info[:2]), "locks": locks}
+    temporary = folder / "two_hand_capture.json.new"
+    temporary.write_text(json.dumps(stamp, indent=1), encoding="utf-8")
+    temporary.replace(folder / "two_hand_capture.json")
+
+
+def interpreter_version(python: Path) -> list[int]:
+    """(major, minor) of an interpreter, empty if it does not run."""
+    if not python.exists():
+        return []
+    command = [str(python), "-I", "-c", "import sys, pip; print(*sys.version_info[:2])"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return [int(word) for word in result.stdout.split()] if result.returncode == 0 else []
+
+
+def plan_environment(folder: Path, lock: Path) -> str:
+    """What has to be done to an environment: "nothing", "install" into it, or "make" it (again).
+
+    Raises:
+        BuildError: the folder holds something that this script did not make and cannot use.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return "make"
+    stamp = read_stamp(folder)
+    version = interpreter_version(environment_python(folder))
+    usable = version == list(sys.version_info[:2])
+    if not stamp:
+        if usable:
+            return "install"
+        raise BuildError(
+            f"{folder} holds something that build_addon.py did not make for Python "
+            f"{sys.version_info[0]}.{sys.version_info[1]}, remove or rename it and run this again."
+        )
+    if not usable or not stamp.get("finished"):
+        return "make"
+    return "nothing" if stamp.get("locks", {}).get(lock.name) == lock_hash(lock) else "install"
+
+
+def prepare_environment(with_tests: bool) -> Path:
+    """Make the environment, or bring it up to date with its lock file; return its interpreter.
+
+    Raises:
+        BuildError: this Python or machine cannot be used, or the packages cannot be installed.
+    """
+    check_machine()
+    folder, lock = environment_folder(), lock_file(with_tests)
+    python = environment_python(folder)
+    plan = plan_environment(folder, lock)
+    if plan == "nothing":
+        return python
+    if plan == "make":
+        with timed_step(f"Making the Python environment {folder}"):
+            make_environment(folder)
+    installed = {} if plan == "make" else read_stamp(folder).get("locks", {})
+    write_stamp(folder, False, installed)
+    if with_tests:
+        title = f"Installing {lock.name} (Blender and the test tools; 1 GB, or 3 GB where torch comes with CUDA)"
+    else:
+        title = f"Installing {lock.name} (Blender as a module and the libraries around it; about 0.5 GB)"
+    with timed_step(title):
+        install_packages(python, lock, folder / "install.log")
+    with timed_step("Loading Blender once"):
+        probe_blender(python)
+    # A lock file installed earlier no longer holds if this one changed what it includes.
+    names = [lock_file(False).name, lock.name]
+    write_stamp(folder, True, {name: lock_hash(LOCKS / name) for name in names})
+    return python
+
+
+def make_environment(folder: Path) -> None:
+    """Make an empty environment with pip, in place of whatever an earlier attempt has left there."""
+    if importlib.util.find_spec("ensurepip") is None:
+        raise BuildError(
+            "This Python cannot make environments, on Debian or Ubuntu install them with: "
+            f"apt-get install python{sys.version_info[0]}.{sys.version_info[1]}-venv"
+        )
+    # The base interpreter, because this script may itself run in the environment it is about to clear.
+    base = getattr(sys, "_base_executable", None) or sys.executable
+    result = subprocess.run([base, "-m", "venv", "--clear", str(folder)], capture_output=True, text=True, check=False)
+    if result.returncode:
+        print_last_lines(result.stdout + result.stderr)
+        raise BuildError(f"Cannot make a Python environment in {folder}, see the lines above.")
+    write_stamp(folder, False, {})
+
+
+def install_packages(python: Path, lock: Path, log: Path) -> None:
+    """Install a lock file; what pip says goes to a log, its end is shown only when it fails."""
+    command = [str(python), "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
+    command += ["--progress-bar", "off", "-r", str(lock)]
+    with log.open("w", encoding="utf-8") as output:
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=clean_environment(),
+            cwd=ROOT,
+        )
+        try:
+            started = time.monotonic()
+            while True:
+                try:
+                    exit_code = process.wait(timeout=20)
+                    break
+                except subprocess.TimeoutExpired:
+                    say(f"  {time.monotonic() - started:4.0f} s  {last_pip_line(log)}")
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+    if exit_code:
+        print_last_lines(log.read_text(encoding="utf-8", errors="replace"))
+        raise BuildError(
+            f"The packages of {lock.name} could not be installed: check the network, the free disk space and the "
+            f"lines above, then run the same command again (the whole log is {log})."
+        )
+
+
+def last_pip_line(log: Path) -> str:
+    """What pip is busy with, in its own words."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    good = [line.strip() for line in lines if line.strip().startswith(("Collecting", "Downloading", "Installing"))]
+    return good[-1][:100] if good else "working"
+
+
+def probe_blender(python: Path) -> None:
+    """Load Blender's module once; a library that is missing shows here and not in the middle of the work."""
+    # os._exit, because Blender's module may crash or hang at interpreter exit.
+    command = [str(python), "-c", "import os, bpy; print(bpy.app.version_string, flush=True); os._exit(0)"]
+    try:
+        result = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=clean_environment(), cwd=ROOT, timeout=300
+        )
+    except subprocess.TimeoutExpired:
+        raise BuildError("Blender's module did not load within five minutes, run the same command again.") from None
+    if result.returncode:
+        print_last_lines(result.stdout + result.stderr)
+        raise BuildError(
+            "Blender's module does not load: install the system library that the last line names, "
+            "then run the same command again."
+        )
+
+
+def clean_environment() -> dict[str, str]:
+    """Environment variables for a child: nothing of another Python installation, text as UTF-8."""
+    foreign = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
+    kept = {name: value for name, value in os.environ.items() if name not in foreign}
+    return {**kept, "PYTHONNOUSERSITE": "1", "PYTHONUTF8": "1"}
+
+
+# --------------------------------------------------------------------------------------------------
+# Running and telling
+# --------------------------------------------------------------------------------------------------
+
+
+def say(text: str = "") -> None:
+    """Print at once, so that the order with the output of child processes holds."""
+    print(text, flush=True)
+
+
+def print_last_lines(text: str, count: int = 12) -> None:
+    """Show the end of what a failed process said."""
+    for line in text.rstrip().splitlines()[-count:]:
+        print(f"  | {line}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def timed_step(title: str) -> Iterator[None]:
+    """Say what is being done, and afterwards how long it took."""
+    say(f"{title} ...")
+    started = time.monotonic()
+    yield
+    say(f"  done in {time.monotonic() - started:.1f} s")
+
+
+def run_step(title: str, command: Sequence[str | Path]) -> None:
+    """Run one process of the way from video to .blend.
+
+    Raises:
+        StepError: it failed; its own sentence is already on stderr.
+    """
+    with timed_step(title):
+        result = subprocess.run([str(word) for word in command], check=False, env=clean_environment(), cwd=ROOT)
+        if result.returncode:
+            raise StepError(title, result.returncode)
+
+
+# --------------------------------------------------------------------------------------------------
+# demo
+# --------------------------------------------------------------------------------------------------
+
+
+def demo(video: Path | None, output: Path | None) -> None:
+    """A video in; a take, a .blend, a preview video, a contact sheet and a table of numbers out."""
+    check_machine()
+    own_clip = video is None
+    video = check_video(DEMO_VIDEO if video is None else video)
+    folder = claim_output_folder(output or ROOT / "out" / video.stem, video)
+    truth = DEMO_TRUTH if own_clip and DEMO_TRUTH.exists() else None
+    started = time.monotonic()
+    python = prepare_environment(with_tests=False)
+
+    take = folder / "take.npz"
+    core: list[str | Path] = [python, "-m", "dir_core"]
+    sheet: list[str | Path] = ["--sheet", folder / "contact_sheet.png"]
+    known: list[str | Path] = ["--truth", truth] if truth else []
+    run_step(
+        "Capturing both hands",
+        [*core, "capture", video, "-o", take, "--report", folder / "capture.json"],
+    )
+    run_step(
+        "Building the hands in Blender",
+        [python, "-m", "addon", take, "-o", folder / "hands.blend", "--footage", video],
+    )
+    run_step(
+        "Drawing the preview",
+        [*core, "preview", take, "--footage", video, "-o", folder / "preview.mp4", *sheet],
+    )
+    run_step(
+        "Measuring",
+        [*core, "evaluate", take, *known, "--report", folder / "evaluation.json"],
+    )
+    say()
+    for line in report_lines(read_report(folder / "capture.json"), read_report(folder / "evaluation.json")):
+        say(line)
+    say()
+    say(f"Written in {time.monotonic() - started:.0f} s:")
+    for path in sorted(folder.iterdir()):
+        if path.name != "demo.json":
+            say(f"  {path}  ({size_text(path.stat().st_size)})")
+
+
+def check_video(video: Path) -> Path:
+    """The absolute path of a video that exists.
+
+    Raises:
+        BuildError: it does not, or is empty or a folder.
+    """
+    if not video.exists():
+        if video == DEMO_VIDEO:
+            raise BuildError("The demonstration clip is not part of this checkout yet, give a video of your own.")
+        raise BuildError(f"There is no video at {video}, check the path.")
+    if not video.is_file():
+        raise BuildError(f"{video} is not a file, give a video file such as .mp4 or .mov.")
+    if video.stat().st_size == 0:
+        raise BuildError(f"{video} is empty, copy the video again.")
+    return video.resolve()
+
+
+def claim_output_folder(folder: Path, video: Path) -> Path:
+    """Make the output folder, or take the one that an earlier demo of the same video has made.
+
+    Raises:
+        BuildError: the folder holds files of something else, or cannot be written.
+    """
+    folder = folder.resolve()
+    note = folder / "demo.json"
+    if folder.exists() and not folder.is_dir():
+        raise BuildError(f"{folder} is a file, give a folder for the results with -o.")
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            try:
+                earlier = json.loads(note.read_text(encoding="utf-8"))["video"]
+            except (OSError, ValueError, KeyError, TypeError):
+                earlier = None
+            if earlier != str(video):
+                raise BuildError(f"{folder} already holds other files, give an empty folder with -o.")
+        folder.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps({"video": str(video)}), encoding="utf-8")
+    except OSError as error:
+        raise BuildError(f"Cannot write into {folder}: {error.strerror}; give another folder with -o.") from error
+    return folder
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """A report that a step has written; empty if it has not."""
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return report if isinstance(report, dict) else {}
+
+
+def report_lines(capture: dict[str, Any], evaluation: dict[str, Any]) -> list[str]:
+    """The table a person reads at the end of a demo; a number that was not measured is a dash."""
+
+    def number(report: dict[str, Any], key: str, pattern: str, factor: float = 1.0) -> str:
+        value = report.get(key)
+        return pattern.format(value * factor) if isinstance(value, (int, float)) else "–"
+
+    rows = [
+        ("frames", number(capture, "frames", "{:.0f}")),
+        ("length of the clip", number(capture, "seconds", "{:.2f} s")),
+        ("capture", number(capture, "wall_seconds", "{:.1f} s")),
+        ("capture speed", number(capture, "frames_per_second", "{:.1f} frames per second")),
+        ("left hand seen", number(evaluation, "left_observed", "{:.1f} % of frames", 100)),
+        ("right hand seen", number(evaluation, "right_observed", "{:.1f} % of frames", 100)),
+        ("both hands seen", number(evaluation, "both_observed", "{:.1f} % of frames", 100)),
+        (
+            "reprojection error",
+            number(evaluation, "reprojection_percent", "{:.2f} % of hand length")
+            + number(evaluation, "reprojection_px", ", {:.2f} px"),
+        ),
+    ]
+    if evaluation.get("pa_mpjpe_mm") is not None:
+        rows.append(("PA-MPJPE against truth", number(evaluation, "pa_mpjpe_mm", "{:.2f} mm")))
+    if evaluation.get("mpjpe_mm") is not None:
+        rows.append(("MPJPE against truth, wrist root", number(evaluation, "mpjpe_mm", "{:.2f} mm")))
+    width = max(len(name) for name, _ in rows)
+    lines = [f"{name:<{width}}  {value}" for name, value in rows]
+    return lines + [f"warning: {text}" for text in capture.get("warnings") or []]
+
+
+def size_text(size: int) -> str:
+    """A file size as people write it."""
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
+
+
+# --------------------------------------------------------------------------------------------------
+# test
+# --------------------------------------------------------------------------------------------------
+
+
+def test(arguments: Sequence[str]) -> int:
+    """Run the checkers and every test; print a summary; return the exit code.
+
+    Paths among the arguments choose tests, the rest goes to every pytest run.
+    """
+    python = prepare_environment(with_tests=True)
+    chosen = [word for word in arguments if (ROOT / word.split("::")[0]).exists()]
+    options = [word for word in arguments if word not in chosen]
+    rows: list[tuple[str, str, float]] = []
+    passed = failed = skipped = 0
+
+    for title, command in (
+        ("ruff check", ["ruff", "check", "--quiet", "."]),
+        ("ruff format", ["ruff", "format", "--quiet", "--check", "."]),
+        ("mypy", ["mypy", "--no-error-summary"]),
+    ):
+        started = time.monotonic()
+        say(f"{title} ...")
+        result = subprocess.run([str(python), "-m", *command], check=False, env=clean_environment(), cwd=ROOT)
+        rows.append((title, "clean" if result.returncode == 0 else "FAILED", time.monotonic() - started))
+        failed += result.returncode != 0
+
+    for name in ("core", "worker", "blender"):
+        folder = ROOT / "tests" / name
+        paths = [word for word in chosen if (ROOT / word.split("::")[0]).resolve() in (folder, *folder.rglob("*"))]
+        if chosen and not paths:
+            continue
+        if not chosen and name == "worker" and not folder.is_dir():
+            continue
+        started = time.monotonic()
+        say(f"pytest tests/{name} ...")
+        counts, problem = run_pytest(
+            python, [*(paths or [f"tests/{name}"]), *options], BLENDER_TEST_SECONDS if name == "blender" else None
+        )
+        # With -k or -m one of the runs may rightly have nothing to do; that none had is caught below.
+        if problem == "no tests" and options:
+            problem = ""
+        passed, failed, skipped = passed + counts[0], failed + counts[1] + bool(problem), skipped + counts[2]
+        text = problem or f"{counts[0]} passed, {counts[1]} failed, {counts[2]} skipped"
+        rows.append((f"tests/{name}", text, time.monotonic() - started))
+    if not passed + failed + skipped:
+        rows.append(("tests", "no test was run", 0.0))
+        failed += 1
+
+    say()
+    for title, text, seconds in rows:
+        say(f"{title:<14} {text:<40} {seconds:7.1f} s")
+    say(f"{passed} passed, {failed} failed, {skipped} skipped")
+    return 1 if failed else 0
+
+
+def run_pytest(python: Path, arguments: Sequence[str], seconds: float | None) -> tuple[tuple[int, int, int], str]:
+    """Run pytest in its own process, killed with its children after `seconds`.
+
+    Returns:
+        (passed, failed, skipped) and, if the run itself went wrong, what happened.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        command = [str(python), "-m", "pytest", *arguments, f"--junitxml={report}"]
+        exit_code = run_killable(command, seconds)
+        counts = read_junit(report)
+    if exit_code is None:
+        return counts, f"killed after {seconds:.0f} s"
+    if exit_code == 5:
+        return counts, "no tests"
+    if exit_code == 0 or (exit_code == 1 and counts[1]):
+        return counts, ""
+    return counts, f"pytest ended with exit code {exit_code}"
+
+
+def run_killable(command: Sequence[str], seconds: float | None) -> int | None:
+    """Run a process in a group of its own and kill the whole group after `seconds`; None if it was killed."""
+    process = subprocess.Popen(command, env=clean_environment(), cwd=ROOT, start_new_session=os.name != "nt")
+    try:
+        return process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        # Also after a normal end: a test may have left a Blender behind.
+        if os.name == "nt":
+            if process.poll() is None:
+                subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], capture_output=True, check=False)
+        else:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def read_junit(report: Path) -> tuple[int, int, int]:
+    """(passed, failed, skipped) of a JUnit report; zeros if the run did not live to write one."""
+    try:
+        suites = ElementTree.parse(report).getroot().iter("testsuite")  # noqa: S314  pytest has just written it
+    except (OSError, ElementTree.ParseError):
+        return 0, 0, 0
+    total = failed = skipped = 0
+    for suite in suites:
+        total += int(suite.get("tests", 0))
+        failed += int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+        skipped += int(suite.get("skipped", 0))
+    return total - failed - skipped, failed, skipped
+
+
+# --------------------------------------------------------------------------------------------------
+# zip
+# --------------------------------------------------------------------------------------------------
+
+
+def zip_extension(output: Path | None) -> Path:
+    """Write the extension that Blender installs, and let Blender's own tool judge it."""
+    python = prepare_environment(with_tests=False)
+    with timed_step("Building the extension"):
+        path = build_extension(python, output or ROOT / "dist")
+    say(f"{path}  ({size_text(path.stat().st_size)})")
+    return path
+
+
+def build_extension(python: Path, folder: Path) -> Path:
+    """Build `two_hand_capture-<version>.zip` in `folder` with an environment's interpreter.
+
+    dir_core and blender_assets travel as a wheel named in the manifest: Blender unpacks it beside its other
+    packages, so `import dir_core` means the same inside Blender, in the worker and on the command line.
+    Everything is built from a copy, the source folders stay as they are.
+
+    Raises:
+        BuildError: the add-on is incomplete, or Blender's tool rejects it.
+    """
+    manifest_path = ROOT / "addon" / "blender_manifest.toml"
+    if not manifest_path.exists():
+        raise BuildError("addon/blender_manifest.toml is missing, check out the whole repository.")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        wheel = build_wheel(python, Path(temporary))
+        staged = Path(temporary) / "addon"
+        shutil.copytree(ROOT / "addon", staged, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+        shutil.copy2(ROOT / "LICENSE", staged)
+        (staged / "wheels").mkdir()
+        shutil.copy2(wheel, staged / "wheels")
+        manifest = manifest_path.read_text(encoding="utf-8")
+        version = check_manifest(manifest, wheel)
+        (staged / manifest_path.name).write_text(name_wheel(manifest, wheel), encoding="utf-8")
+        path = folder / f"two_hand_capture-{version}.zip"
+        tool = find_extension_tool(python)
+        # Built aside and renamed, so that a rejected extension never takes the place of a good one.
+        built = Path(temporary) / path.name
+        run_quietly([python, tool, "build", "--source-dir", staged, "--output-filepath", built], "build the extension")
+        run_quietly([python, tool, "validate", built], "validate the extension")
+        shutil.copyfile(built, path.with_suffix(".zip.new"))
+        path.with_suffix(".zip.new").replace(path)
+    return path
+
+
+def build_wheel(python: Path, folder: Path) -> Path:
+    """Build the pure-Python wheel of dir_core and blender_assets from a copy of the sources."""
+    source, wheels = folder / "source", folder / "wheels"
+    source.mkdir()
+    ignored = shutil.ignore_patterns("__pycache__", "*.pyc", "*.mp4")
+    for name in ("dir_core", "blender_assets"):
+        shutil.copytree(ROOT / name, source / name, ignore=ignored)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy2(ROOT / name, source)
+    run_quietly(
+        [python, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, source],
+        "build the wheel of dir_core",
+    )
+    return next(wheels.glob("*.whl"))
+
+
+def check_manifest(manifest: str, wheel: Path) -> str:
+    """The version of the extension; it has to be the one of dir_core."""
+    import tomllib  # noqa: PLC0415  part of the standard library only since Python 3.11
+
+    version = str(tomllib.loads(manifest)["version"])
+    if f"-{version}-" not in wheel.name:
+        raise BuildError(f"addon/blender_manifest.toml has version {version}, the wheel is {wheel.name}: align them.")
+    return version
+
+
+def name_wheel(manifest: str, wheel: Path) -> str:
+    """The manifest's text with the wheel named in it, before the first table as TOML wants it."""
+    lines = manifest.splitlines()
+    first_table = next((row for row, line in enumerate(lines) if line.lstrip().startswith("[")), len(lines))
+    lines.insert(first_table, f'wheels = ["./wheels/{wheel.name}"]\n')
+    return "\n".join(lines) + "\n"
+
+
+def find_extension_tool(python: Path) -> Path:
+    """Blender's own command line tool for extensions, part of its module."""
+    command = [str(python), "-c", "import importlib.util as u; print(u.find_spec('bpy').submodule_search_locations[0])"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env=clean_environment(), cwd=ROOT)
+    return next(Path(result.stdout.strip()).glob("*/scripts/addons_core/bl_pkg/cli/blender_ext.py"))
+
+
+def run_quietly(command: Sequence[str | Path], purpose: str) -> None:
+    """Run a tool whose words matter only when it fails."""
+    result = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, check=False, env=clean_environment(), cwd=ROOT
+    )
+    if result.returncode:
+        print_last_lines(result.stdout + result.stderr)
+        raise BuildError(f"Could not {purpose}, see the lines above.")
+
+
+# --------------------------------------------------------------------------------------------------
+# rigs
+# --------------------------------------------------------------------------------------------------
+
+
+def rigs(output: Path | None) -> None:
+    """Write a .blend with both hand rigs in rest pose, marked as assets."""
+    path = (output or ROOT / "dist" / "two_hands.blend").resolve()
+    if path.suffix != ".blend":
+        raise BuildError(f"{path} is no .blend file, give a name that ends in .blend with -o.")
+    python = prepare_environment(with_tests=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    run_step("Building both hand rigs in rest pose", [python, "-m", "addon", "--rest", "-o", path])
+    say(f"{path}  ({size_text(path.stat().st_size)})")
+
+
+# --------------------------------------------------------------------------------------------------
+# Command line
+# --------------------------------------------------------------------------------------------------
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The four commands."""
+    parser = argparse.ArgumentParser(prog="build_addon.py", description="Build, try and test the add-on.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="demo | test | zip | rigs")
+    command = commands.add_parser("demo", help="capture a video and build a .blend with both hands from it")
+    command.add_argument("video", nargs="?", type=Path, help="without one, the clip that comes with the project")
+    command.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="folder for the results (out/NAME)")
+    commands.add_parser("test", help="run the checkers and all tests; more arguments go to pytest", add_help=False)
+    command = commands.add_parser("zip", help="build the extension that Blender installs")
+    command.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="folder for the zip (dist)")
+    command = commands.add_parser("rigs", help="write a .blend asset library with both hand rigs in rest pose")
+    command.add_argument("-o", "--output", type=Path, metavar="FILE.blend", help="(dist/two_hands.blend)")
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; return the exit code."""
+    parser = make_parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.command != "test":
+        parser.error(f"unknown: {' '.join(rest)}")
+    try:
+        if options.command == "demo":
+            demo(options.video, options.output)
+        elif options.command == "test":
+            return test(rest)
+        elif options.command == "zip":
+            zip_extension(options.output)
+        else:
+            rigs(options.output)
+    except BuildError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
