@@ -1,0 +1,171 @@
+"""The pipeline: footage in, raw Take out, one function per step."""
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dir_core import __version__
+from dir_core.camera import focal_length_from_field_of_view, make_camera_matrix
+from dir_core.conventions import DEFAULT_HAND_LENGTH, SIDES, Side
+from dir_core.errors import SettingsError
+from dir_core.estimator import Estimator, LandmarkClip, make_estimator
+from dir_core.fitting.clip import FittedHand, fit_hands
+from dir_core.footage import FootageInfo, open_footage
+from dir_core.hand_model import HandModel, load_hand_models
+from dir_core.take import SCHEMA, HandTrack, Take
+
+Array = NDArray[Any]
+
+OnFrame = Callable[[int, int], None]
+"""Called with (frames done, frames expected)."""
+
+
+@dataclass(frozen=True)
+class CaptureSettings:
+    """What the user may choose; every default works without thought.
+
+    Attributes:
+        start, end: seconds of the footage to capture; None for its ends.
+        estimator: "landmarks".
+        focal_length: pixels of the upright source frame; wins over the field of view.
+        field_of_view: horizontal, radians; None for 60 degrees.
+        hand_length: wrist crease to middle finger tip, metres; sets size and depth.
+        mirrored: the footage is a selfie, left and right are exchanged in it.
+        device: "auto", "cpu", "cuda" or "mps".
+        frame_rate: frames per second of an image sequence.
+        hand_model: folder with MANO_LEFT and MANO_RIGHT files; None for the open hand model.
+    """
+
+    start: float | None = None
+    end: float | None = None
+    estimator: str = "landmarks"
+    focal_length: float | None = None
+    field_of_view: float | None = None
+    hand_length: float = DEFAULT_HAND_LENGTH
+    mirrored: bool = False
+    device: str = "auto"
+    frame_rate: float | None = None
+    hand_model: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work, before any work begins.
+
+        Raises:
+            SettingsError: names the option and its range.
+        """
+        if not 0.05 <= self.hand_length <= 0.4:
+            raise SettingsError(f"A hand length of {self.hand_length:g} m is not a hand's, give 0.05 to 0.4 m.")
+        if self.field_of_view is not None and not math.radians(1) <= self.field_of_view <= math.radians(170):
+            degrees = math.degrees(self.field_of_view)
+            raise SettingsError(f"A field of view of {degrees:g} degrees cannot work, give 1 to 170 degrees.")
+        if self.focal_length is not None and not (math.isfinite(self.focal_length) and self.focal_length > 0):
+            raise SettingsError(f"The focal length is {self.focal_length:g} px, give a positive number of pixels.")
+        if self.start is not None and not self.start >= 0:
+            raise SettingsError(f"The start is {self.start:g} s, give 0 or more.")
+        if self.start is not None and self.end is not None and not self.end > self.start:
+            raise SettingsError(f"The end ({self.end:g} s) must lie after the start ({self.start:g} s).")
+
+
+@dataclass(frozen=True, eq=False)
+class Capture:
+    """A raw take and what the user should know about it, one sentence each."""
+
+    take: Take
+    warnings: tuple[str, ...]
+
+
+def capture_take(path: str | os.PathLike[str], settings: CaptureSettings, on_frame: OnFrame | None = None) -> Capture:
+    """Capture both hands of a video or an image sequence.
+
+    Raises:
+        FootageError, SettingsError, HandModelError: one sentence for the user.
+    """
+    models = load_hand_models(settings.hand_model)
+    estimator = make_estimator(settings.estimator, mirrored=settings.mirrored, device=settings.device)
+    with open_footage(path, start=settings.start, end=settings.end, frame_rate=settings.frame_rate) as footage:
+        expected = footage.expected_frames
+        clip = estimator.estimate(footage, (lambda done: on_frame(done, expected)) if on_frame else None)
+        warnings = list(footage.warnings)
+        info = footage.info
+    camera_matrix = choose_camera(info, settings)
+    tracks = {side: clip.hand(side) for side in SIDES}
+    hands = fit_hands(tracks, clip.time, models, camera_matrix, settings.hand_length)
+    take = assemble_take(clip, hands, camera_matrix, describe(info, estimator, models, settings))
+    return Capture(take, tuple(warnings + find_concerns(clip, info)))
+
+
+def choose_camera(info: FootageInfo, settings: CaptureSettings) -> Array:
+    """Camera matrix from the settings, else from a field of view of 60 degrees."""
+    focal_length = settings.focal_length
+    if focal_length is None and settings.field_of_view is not None:
+        focal_length = focal_length_from_field_of_view(settings.field_of_view, info.size[0])
+    return make_camera_matrix(info.size, focal_length)
+
+
+def describe(
+    info: FootageInfo, estimator: Estimator, models: dict[Side, HandModel], settings: CaptureSettings
+) -> dict[str, Any]:
+    """The take's meta: where it comes from and how it was made."""
+    return {
+        "schema": SCHEMA,
+        "program": f"two-hand-capture {__version__}",
+        "source": {**asdict(info), "path": str(info.path)},
+        "estimator": {"name": estimator.name, "licence": estimator.licence, "weights": estimator.digest},
+        "hand_model": {
+            "name": models["right"].name,
+            "licence": models["right"].licence,
+            "digest": {side: models[side].digest for side in SIDES},
+        },
+        "settings": asdict(settings),
+        "history": [],
+    }
+
+
+def assemble_take(
+    clip: LandmarkClip, hands: dict[Side, FittedHand], camera_matrix: Array, meta: dict[str, Any]
+) -> Take:
+    """Join what was seen and what was fitted into one raw take."""
+
+    def track(side: Side) -> HandTrack:
+        seen, fitted = clip.hand(side), hands[side]
+        return HandTrack(
+            rotation=fitted.rotation.astype(np.float32),
+            translation=fitted.translation.astype(np.float32),
+            shape=fitted.shape.astype(np.float32),
+            scale=np.array([fitted.scale], np.float32),
+            keypoints_2d=seen.keypoints_2d,
+            keypoints_3d=seen.keypoints_3d,
+            confidence=seen.confidence,
+            observed=seen.observed,
+        )
+
+    return Take(
+        meta=meta,
+        time=clip.time,
+        frame=clip.frame,
+        camera_matrix=camera_matrix.astype(np.float32),
+        image_size=np.array(meta["source"]["size"], np.int64),
+        left=track("left"),
+        right=track("right"),
+    )
+
+
+def find_concerns(clip: LandmarkClip, info: FootageInfo) -> list[str]:
+    """What the user should look at, one sentence each."""
+    concerns = []
+    seen = {side: clip.hand(side).observed for side in SIDES}
+    if not any(observed.any() for observed in seen.values()):
+        concerns.append(f"No hand was found in {info.name}; check that hands are visible and larger than 40 pixels.")
+    for side, observed in seen.items():
+        if observed.any() and observed.mean() < 0.5:
+            concerns.append(f"The {side} hand was seen in only {observed.mean():.0%} of the frames.")
+    if clip.touching.any():
+        concerns.append(
+            f"The hands touch or overlap in {int(clip.touching.sum())} frames, their confidence is lowered there."
+        )
+    return concerns

@@ -1,0 +1,1 @@
+"""Steady, complete and believable tracks from raw ones. numpy and scipy only."""

@@ -1,0 +1,158 @@
+"""The command line: reads options, calls one function per command, prints sentences. No work of its own."""
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dir_core import __version__
+from dir_core.conventions import DEFAULT_HAND_LENGTH
+from dir_core.errors import HandCaptureError
+from dir_core.take import check_output, load_take, save_take, write_whole
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; a user's mistake is one sentence on stderr."""
+    options = _make_parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except HandCaptureError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("Stopped; nothing was written.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m dir_core", description="Both hands from ordinary video.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    capture = commands.add_parser("capture", help="video or image sequence -> raw take")
+    capture.add_argument("video", type=Path)
+    capture.add_argument("-o", "--output", type=Path, required=True, metavar="TAKE.npz")
+    capture.add_argument("--start", type=float, metavar="S", help="first second to capture")
+    capture.add_argument("--end", type=float, metavar="S", help="last second to capture")
+    capture.add_argument("--estimator", default="landmarks", help="landmarks (default)")
+    lens = capture.add_mutually_exclusive_group()
+    lens.add_argument("--focal-length", type=float, metavar="PX", help="focal length in pixels")
+    lens.add_argument("--field-of-view", type=float, metavar="DEG", help="horizontal field of view (default 60)")
+    capture.add_argument(
+        "--hand-length",
+        type=float,
+        default=100 * DEFAULT_HAND_LENGTH,
+        metavar="CM",
+        help="wrist crease to middle finger tip (default %(default)s); sets size and depth",
+    )
+    capture.add_argument("--mirrored", action="store_true", help="the footage is mirrored (selfie)")
+    capture.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
+    capture.add_argument("--frame-rate", type=float, metavar="FPS", help="of an image sequence (default 25)")
+    capture.add_argument("--hand-model", metavar="FOLDER", help="folder with your own MANO_LEFT and MANO_RIGHT files")
+    capture.add_argument("--report", type=Path, metavar="JSON", help="write the figures of the run")
+    capture.set_defaults(run=_run_capture)
+
+    preview = commands.add_parser("preview", help="take + footage -> pictures of the posed hands on it")
+    _add_take_and_footage(preview)
+    preview.add_argument("-o", "--output", type=Path, metavar="MOVIE.mp4")
+    preview.add_argument("--sheet", type=Path, metavar="SHEET.png")
+    preview.set_defaults(run=_run_preview)
+
+    evaluate = commands.add_parser("evaluate", help="figures of a take, against a truth where there is one")
+    evaluate.add_argument("take", type=Path)
+    evaluate.add_argument("--truth", type=Path, metavar="TAKE.npz")
+    evaluate.add_argument("--hand-model", metavar="FOLDER", help="the hand model the take was captured with")
+    evaluate.add_argument("--report", type=Path, metavar="JSON")
+    evaluate.set_defaults(run=_run_evaluate)
+    return parser
+
+
+def _add_take_and_footage(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("take", type=Path)
+    parser.add_argument("--footage", type=Path, help="default: the video the take was captured from")
+    parser.add_argument("--frame-rate", type=float, metavar="FPS", help="of an image sequence (default 25)")
+    parser.add_argument("--hand-model", metavar="FOLDER", help="the hand model the take was captured with")
+
+
+def _run_capture(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from dir_core.capture import CaptureSettings, capture_take
+
+    settings = CaptureSettings(
+        start=options.start,
+        end=options.end,
+        estimator=options.estimator,
+        focal_length=options.focal_length,
+        field_of_view=None if options.field_of_view is None else math.radians(options.field_of_view),
+        hand_length=options.hand_length / 100,
+        mirrored=options.mirrored,
+        device=options.device,
+        frame_rate=options.frame_rate,
+        hand_model=options.hand_model,
+    )
+    for path in filter(None, (options.output, options.report)):
+        check_output(path)
+    begin = time.perf_counter()
+    with tqdm(desc="capture", unit=" frames", leave=False, disable=None) as bar:
+
+        def show(done: int, expected: int) -> None:
+            bar.total = expected
+            bar.update(done - bar.n)
+
+        result = capture_take(options.video, settings, show)
+    wall = time.perf_counter() - begin
+    save_take(result.take, options.output)
+    frames = len(result.take)
+    for warning in result.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    both = (result.take.left.observed & result.take.right.observed).mean()
+    print(f"Captured {frames} frames in {wall:.1f} s ({frames / wall:.0f} frames/s), both hands in {both:.1%}.")
+    if options.report:
+        _write_report(
+            options.report,
+            {
+                "frames": frames,
+                "seconds": float(result.take.time[-1] - result.take.time[0]),
+                "wall_seconds": wall,
+                "frames_per_second": frames / wall,
+                "warnings": list(result.warnings),
+            },
+        )
+
+
+def _run_preview(options: argparse.Namespace) -> None:
+    from dir_core.hand_model import load_hand_models
+    from dir_core.preview import write_preview
+
+    take = load_take(options.take)
+    for path in filter(None, (options.output, options.sheet)):
+        check_output(path)
+    footage = options.footage or take.meta["source"]["path"]
+    write_preview(
+        take, load_hand_models(options.hand_model), footage, options.output, options.sheet, options.frame_rate
+    )
+    for path in filter(None, (options.output, options.sheet)):
+        print(f"Wrote {path}")
+
+
+def _run_evaluate(options: argparse.Namespace) -> None:
+    from dir_core.evaluation.metrics import evaluate_take
+    from dir_core.hand_model import load_hand_models
+
+    truth = load_take(options.truth) if options.truth else None
+    figures = evaluate_take(load_take(options.take), load_hand_models(options.hand_model), truth).as_dict()
+    for name, value in figures.items():
+        if value is not None:
+            print(f"{name:22} {value:.4g}" if isinstance(value, float) else f"{name:22} {value}")
+    if options.report:
+        _write_report(options.report, figures)
+
+
+def _write_report(path: Path, figures: dict[str, Any]) -> None:
+    write_whole(path, (json.dumps(figures, indent=2) + "\n").encode())

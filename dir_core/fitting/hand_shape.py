@@ -1,0 +1,78 @@
+"""One hand shape and size for a clip, from the lengths of its bones."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dir_core.conventions import KEYPOINT_BONES, SHAPE_COUNT
+from dir_core.hand_model import HandModel
+
+Array = NDArray[Any]
+
+# Fingers and palm rays, and the widths across the knuckles: distances that no pose changes.
+_RIGID_PAIRS: Final = np.array([*KEYPOINT_BONES, (5, 9), (9, 13), (13, 17), (5, 17)])
+_LENGTH_NOISE = 0.003  # metres; how far a landmark network's bone lengths can be trusted
+_ITERATIONS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class HandShape:
+    """Shape of one person's hands.
+
+    Attributes:
+        shape: [10] shape components (betas), zero mean and unit variance over people.
+        scale: size factor on the shaped model.
+        landmark_scale: factor that brings the measured landmarks to the size of the scaled model.
+    """
+
+    shape: Array
+    scale: float
+    landmark_scale: float
+
+
+def bone_lengths(landmarks: Array, weight: Array) -> Array:
+    """Median lengths [24] of the distances that no pose changes, from landmarks [N, 21, 3] with weight [N, 21]."""
+    distance = np.linalg.norm(landmarks[:, _RIGID_PAIRS[:, 1]] - landmarks[:, _RIGID_PAIRS[:, 0]], axis=-1)
+    trust = np.minimum(weight[:, _RIGID_PAIRS[:, 0]], weight[:, _RIGID_PAIRS[:, 1]])
+    order = np.argsort(distance, axis=0)
+    sorted_distance = np.take_along_axis(distance, order, axis=0)
+    cumulative = np.cumsum(np.take_along_axis(trust, order, axis=0), axis=0)
+    middle = np.argmax(cumulative >= 0.5 * cumulative[-1:], axis=0)
+    return np.take_along_axis(sorted_distance, middle[None], axis=0)[0]
+
+
+def fit_shape(model: HandModel, lengths: Array, hand_length: float) -> HandShape:
+    """Shape components that explain measured bone lengths, and the scale that gives the hand its length.
+
+    Landmark networks know proportions but not size, so the size comes from `hand_length` alone.
+
+    Args:
+        model: either side; both share the shape space.
+        lengths: [24] metres, see `bone_lengths`, in any common scale.
+        hand_length: wrist crease to middle finger tip, metres.
+
+    Source: Gauss-Newton on |K_b(beta)| - k m_b with beta ~ N(0, 1); K is linear in beta.
+    """
+    flat = model.rest_keypoints(np.zeros(SHAPE_COUNT)).astype(np.float64)
+    change = np.stack([model.rest_keypoints(unit).astype(np.float64) - flat for unit in np.eye(SHAPE_COUNT)], axis=-1)
+    base_bones = flat[_RIGID_PAIRS[:, 1]] - flat[_RIGID_PAIRS[:, 0]]
+    bone_change = change[_RIGID_PAIRS[:, 1]] - change[_RIGID_PAIRS[:, 0]]
+
+    shape = np.zeros(SHAPE_COUNT)
+    factor = float(np.median(np.linalg.norm(base_bones, axis=-1) / lengths))
+    for _ in range(_ITERATIONS):
+        bones = base_bones + bone_change @ shape
+        size = np.linalg.norm(bones, axis=-1)
+        residual = (size - factor * lengths) / _LENGTH_NOISE
+        jacobian = np.einsum("bi,bij->bj", bones / size[:, None], bone_change) / _LENGTH_NOISE
+        jacobian = np.concatenate([jacobian, -lengths[:, None] / _LENGTH_NOISE], axis=1)
+        prior = np.diag([1.0] * SHAPE_COUNT + [0.0])
+        gradient = jacobian.T @ residual + prior @ np.append(shape, factor)
+        step = np.linalg.solve(jacobian.T @ jacobian + prior, gradient)
+        shape = shape - step[:-1]
+        factor -= step[-1]
+    shape = np.clip(shape, -3.0, 3.0)
+    scale = hand_length / model.length(shape)
+    return HandShape(shape=shape, scale=scale, landmark_scale=factor * scale)
