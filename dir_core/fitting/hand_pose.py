@@ -104,6 +104,14 @@ def pose_keypoints(geometry: FingerGeometry, rotation: Array, angles: Array) -> 
     return _forward(geometry, rotation, angles)[0]
 
 
+def rotations_from_angles(geometry: FingerGeometry, rotation: Array, angles: Array) -> Array:
+    """Quaternions [N, 16, 4] in MANO joint order of wrist matrices [N, 3, 3] and hinge angles [N, 5, 5]."""
+    quaternions = np.empty((len(rotation), len(JOINTS), 4))
+    quaternions[:, 0] = rotations.from_matrix(rotation)
+    quaternions[:, np.array(FINGER_JOINTS)] = rotations.from_matrix(_forward(geometry, rotation, angles)[1])
+    return quaternions
+
+
 def place_on_rays(relative: Array, ray: Array, weight: Array) -> Array:
     """Position [N, 3] at which points [N, 21, 3] best meet their viewing rays [N, 21, 2].
 
@@ -163,11 +171,8 @@ def _fit_block(
         )
         damping = np.where(better, damping * _ACCEPTED, damping * _REJECTED)
     rotation, position, _, angles = state
-    keypoints, local, *_ = _forward(geometry, rotation, angles)
-    quaternions = np.empty((frames, len(JOINTS), 4))
-    quaternions[:, 0] = rotations.from_matrix(rotation)
-    quaternions[:, np.array(FINGER_JOINTS)] = rotations.from_matrix(local)
-    return quaternions, position, angles, keypoints + position[:, None]
+    keypoints = pose_keypoints(geometry, rotation, angles)
+    return rotations_from_angles(geometry, rotation, angles), position, angles, keypoints + position[:, None]
 
 
 _State = tuple[Array, Array, Array, Array]

@@ -13,7 +13,7 @@ Array = NDArray[Any]
 
 # Fingers and palm rays, and the widths across the knuckles: distances that no pose changes.
 _RIGID_PAIRS: Final = np.array([*KEYPOINT_BONES, (5, 9), (9, 13), (13, 17), (5, 17)])
-_LENGTH_NOISE = 0.003  # metres; how far a landmark network's bone lengths can be trusted
+_LENGTH_NOISE = 0.0015  # metres; how far a landmark network's bone lengths can be trusted
 _ITERATIONS = 10
 
 
