@@ -1,0 +1,1 @@
+"""Finding both hands in a frame and following them over a clip."""

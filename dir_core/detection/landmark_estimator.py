@@ -1,0 +1,26 @@
+"""MediaPipe's palm and landmark networks as an estimator of the pipeline. The tracking itself is in tracker.py."""
+
+import hashlib
+from collections.abc import Callable, Iterable
+
+from dir_core.detection import landmark_network, palm_detector
+from dir_core.detection.tracker import HandTracker, LandmarkClip, track_hands
+from dir_core.footage import Frame
+
+
+class LandmarkEstimator:
+    """The embedded default: key points of separated hands; says when hands touch instead of guessing."""
+
+    name = "landmarks"
+    licence = "Apache-2.0"
+
+    def __init__(self, mirrored: bool = False, threads: int = 2):
+        self._mirrored = mirrored
+        self._threads = threads
+        weights = palm_detector.WEIGHTS.read_bytes() + landmark_network.WEIGHTS.read_bytes()
+        self.digest = hashlib.sha256(weights).hexdigest()
+
+    def estimate(self, frames: Iterable[Frame], on_frame: Callable[[int], None] | None = None) -> LandmarkClip:
+        """Follow both hands through the frames of one clip."""
+        with HandTracker(self._mirrored, self._threads) as tracker:
+            return track_hands(frames, tracker, on_frame)

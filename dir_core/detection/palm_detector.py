@@ -1,0 +1,111 @@
+"""MediaPipe's palm network: finds palms in a square of the picture. Says nothing about fingers or sides."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dir_core.detection.crop import Crop, crop_around_palm, cut_out, to_image
+
+Array = NDArray[Any]
+
+WEIGHTS = Path(__file__).parent / "weights" / "palm_detection_full.tflite"
+INPUT_SIDE = 192
+
+# Values of MediaPipe's palm_detection_cpu graph.
+_MIN_SCORE = 0.5
+_SUPPRESSION_OVERLAP = 0.3
+_ANCHOR_GRIDS = ((24, 2), (12, 6))  # cells a side, anchors a cell: strides 8, 16, 16, 16
+
+
+@dataclass(frozen=True, eq=False)
+class Palm:
+    """A palm in the picture.
+
+    Attributes:
+        crop: the square around the whole hand that the landmark network should look at.
+        score: 0..1.
+    """
+
+    crop: Crop
+    score: float
+
+
+class PalmDetector:
+    """The palm network on the CPU through LiteRT."""
+
+    def __init__(self, threads: int = 2, weights: str | os.PathLike[str] = WEIGHTS):
+        from ai_edge_litert.interpreter import Interpreter
+
+        self._interpreter = Interpreter(model_path=str(weights), num_threads=threads)
+        self._interpreter.allocate_tensors()
+        self._input = self._interpreter.get_input_details()[0]["index"]
+        outputs = {detail["shape"][-1]: detail["index"] for detail in self._interpreter.get_output_details()}
+        self._boxes, self._scores = outputs[18], outputs[1]
+        self._anchors = _anchor_centres()
+
+    def detect(self, image: Array, outer: Crop) -> list[Palm]:
+        """Palms inside `outer`, best first.
+
+        Args:
+            image: [H, W, 3] uint8 RGB.
+            outer: the square to search; palms are found best when they fill a tenth to a half of it.
+        """
+        picture = cut_out(image, outer, INPUT_SIDE, replicate_border=False)
+        raw, logits = self.infer(np.multiply(picture, np.float32(1 / 255), dtype=np.float32)[None])
+        # sigmoid(x) >= 0.5 where x >= 0; MediaPipe clips logits to +-100 first, float32 needs no more here.
+        likely = np.flatnonzero(logits[0, :, 0] >= np.log(_MIN_SCORE / (1 - _MIN_SCORE)))
+        if not len(likely):
+            return []
+        scores = 1 / (1 + np.exp(-logits[0, likely, 0].astype(np.float64)))
+        boxes = raw[0, likely].astype(np.float64).reshape(len(likely), 9, 2)  # centre, size, 7 key points
+        boxes[:, 0] += self._anchors[likely]
+        boxes[:, 2:] += self._anchors[likely, None]
+        return [_to_palm(box, score, outer) for box, score in _suppress_weighted(boxes, scores)]
+
+    def infer(self, picture: Array) -> tuple[Array, Array]:
+        """The network alone: [1, 192, 192, 3] float32 in 0..1 to boxes [1, 2016, 18] px and logits [1, 2016, 1]."""
+        self._interpreter.set_tensor(self._input, picture)
+        self._interpreter.invoke()
+        return self._interpreter.get_tensor(self._boxes), self._interpreter.get_tensor(self._scores)
+
+
+def _anchor_centres() -> Array:
+    """Centres of the 2016 anchors in pixels of the input, [2016, 2]; all anchors have the input's size."""
+    centres = []
+    for cells, count in _ANCHOR_GRIDS:
+        line = (np.arange(cells) + 0.5) * (INPUT_SIDE / cells)
+        grid = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
+        centres.append(np.repeat(grid, count, axis=0))
+    return np.concatenate(centres)
+
+
+def _suppress_weighted(boxes: Array, scores: Array) -> list[tuple[Array, float]]:
+    """Merge boxes that overlap the best remaining one into their score-weighted mean (weighted NMS).
+
+    Args:
+        boxes: [N, 9, 2] centre, size and key points.
+        scores: [N].
+    """
+    low, high = boxes[:, 0] - 0.5 * boxes[:, 1], boxes[:, 0] + 0.5 * boxes[:, 1]
+    area = np.prod(boxes[:, 1], axis=-1)
+    rest = np.argsort(-scores, kind="stable")
+    merged = []
+    while len(rest):
+        best = rest[0]
+        shared = np.clip(np.minimum(high[best], high[rest]) - np.maximum(low[best], low[rest]), 0, None).prod(axis=-1)
+        same = shared > _SUPPRESSION_OVERLAP * (area[best] + area[rest] - shared)
+        same[0] = True
+        weight = scores[rest[same]]
+        merged.append((np.tensordot(weight, boxes[rest[same]], axes=1) / weight.sum(), float(scores[best])))
+        rest = rest[~same]
+    return merged
+
+
+def _to_palm(box: Array, score: float, outer: Crop) -> Palm:
+    points = to_image(np.delete(box, 1, axis=0), outer, INPUT_SIDE)
+    size = box[1] * (outer.size / INPUT_SIDE)
+    return Palm(crop_around_palm(np.concatenate([points[0], size]), points[1:], outer), score)

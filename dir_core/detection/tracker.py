@@ -1,0 +1,496 @@
+"""Follows up to two hands through a clip and decides which is left and which is right. Runs no fitting.
+
+Sides belong to tracks, never to single frames: every frame adds to a track's evidence, and the sum decides.
+"""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dir_core.conventions import KEYPOINT_BONES, KEYPOINTS, Side
+from dir_core.detection.crop import Crop, crop_around_keypoints, whole_picture
+from dir_core.detection.landmark_network import HandLandmarks, LandmarkNetwork
+from dir_core.detection.palm_detector import Palm, PalmDetector
+from dir_core.footage import Frame
+
+Array = NDArray[Any]
+
+_MIN_PRESENCE = 0.5  # MediaPipe's threshold for keeping a track
+_MIN_PRESENCE_RESCUE = 0.7  # tiles and rotations find more, also more that is no hand
+_SMALLEST_CROP = 12.0  # pixels; below that a crop holds nothing to see
+
+# Search for missing hands. One run of the palm network a frame at most.
+_EAGER_TIME = 0.5  # seconds after a loss (or the start) during which every frame is searched
+_CALM_PERIOD = 0.1  # seconds between searches after that
+_IDLE_AFTER = 3.0  # seconds without the hand
+_IDLE_PERIOD = 0.17
+_RESCUE_TIME = 2.0  # seconds after a loss during which tiles and rotations are tried
+_RESUME_TIME = 0.4  # seconds after a loss during which a hand near the same place is the same track
+
+# Distances between two skeletons, in hand scales (the longer of wrist to middle base and index to pinky base).
+_SAME_POINTS = 0.3
+_SAME_SHAPE = 0.25
+_TOUCH = 0.25
+_MERGED_TIME = 2.0  # seconds for which a hand that vanished in the other one counts as touching it
+
+_TOUCH_CONFIDENCE = 0.5
+_OUTSIDE_CONFIDENCE = 0.3
+_DOUBTFUL_SIDE_CONFIDENCE = 0.5
+_TOUCH_EVIDENCE = 0.2  # handedness is not to be believed where hands touch
+
+_SHORTEST_TRACK = 3  # frames; shorter ones are kept only if the network was sure
+_SURE_PRESENCE = 0.9
+
+
+@dataclass(frozen=True, eq=False)
+class Sighting:
+    """One tracked hand in one frame, before it has a side.
+
+    Attributes:
+        track: number of the track, the same from frame to frame.
+        landmarks: what the network saw.
+        confidence: [21] float32 in 0..1.
+        right_evidence: -1..1, how much this frame speaks for the anatomical right hand.
+    """
+
+    track: int
+    landmarks: HandLandmarks
+    confidence: Array
+    right_evidence: float
+
+
+@dataclass(frozen=True, eq=False)
+class TrackedHand:
+    """One hand in one frame.
+
+    Attributes:
+        keypoints_2d: [21, 2] float32, pixels of the upright frame.
+        keypoints_3d: [21, 3] float32 metres, directions of the camera axes, centred on the hand.
+        confidence: [21] float32 in 0..1.
+    """
+
+    keypoints_2d: Array
+    keypoints_3d: Array
+    confidence: Array
+
+
+@dataclass(frozen=True, eq=False)
+class TrackedHands:
+    """Both hands in one frame; None for a hand that is not seen.
+
+    Attributes:
+        left, right: the anatomical hands, by the evidence so far.
+        touching: the skeletons overlap or nearly touch: sides and rear hand are doubtful.
+    """
+
+    left: TrackedHand | None
+    right: TrackedHand | None
+    touching: bool
+
+
+@dataclass(frozen=True, eq=False)
+class HandLandmarkTrack:
+    """One hand over a clip of T frames; rows where it is not observed are zero.
+
+    Attributes:
+        keypoints_2d: [T, 21, 2] float32, pixels of the upright frame.
+        keypoints_3d: [T, 21, 3] float32 metres, directions of the camera axes, centred on the hand.
+        confidence: [T, 21] float32 in 0..1.
+        observed: [T] bool.
+    """
+
+    keypoints_2d: Array
+    keypoints_3d: Array
+    confidence: Array
+    observed: Array
+
+
+@dataclass(frozen=True, eq=False)
+class LandmarkClip:
+    """Both hands over a clip of T frames.
+
+    Attributes:
+        time: [T] float64 seconds.
+        frame: [T] int64 index in the source.
+        left, right: the anatomical hands.
+        touching: [T] bool, the hands overlap or nearly touch: do not trust the rear one.
+    """
+
+    time: Array
+    frame: Array
+    left: HandLandmarkTrack
+    right: HandLandmarkTrack
+    touching: Array
+
+    def hand(self, side: Side) -> HandLandmarkTrack:
+        """The track of one side."""
+        return self.left if side == "left" else self.right
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+
+@dataclass(eq=False)
+class _Track:
+    number: int
+    crop: Crop
+    seen: HandLandmarks
+    evidence: float = 0.0
+    frames: int = 0
+
+
+@dataclass(eq=False)
+class _Loss:
+    track: _Track
+    time: float
+    merged: bool  # vanished in the other hand
+
+
+class HandTracker:
+    """Finds and follows up to two hands, frame by frame.
+
+    A hand is followed in the crop that its own last key points give; the palm network runs only while a hand is
+    missing. Use one tracker for one clip, in order; it holds no pictures.
+    """
+
+    def __init__(self, mirrored: bool = False, threads: int = 2):
+        """Load the networks.
+
+        Args:
+            mirrored: the footage is a mirror image (selfie): swap the anatomical sides. Pictures, key points and
+                3D directions stay those of the footage as it is.
+            threads: with two or more, the landmark networks of both hands run side by side.
+        """
+        self.mirrored = mirrored
+        self._palms = PalmDetector(threads=threads)
+        # Two single-threaded networks side by side beat one network with two threads, twice.
+        self._networks = [LandmarkNetwork(threads=1) for _ in range(2 if threads > 1 else 1)]
+        self._beside = ThreadPoolExecutor(1, "second hand") if threads > 1 else None
+        self._tracks: list[_Track] = []
+        self._losses: list[_Loss] = []
+        self._next_number = 0
+        self._short_since: float | None = None  # since when fewer than two hands are seen
+        self._last_search = -np.inf
+        self._rescue_step = 0
+
+    def __enter__(self) -> "HandTracker":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the thread of the second network."""
+        if self._beside:
+            self._beside.shutdown()
+
+    def track(self, image: Array, time: float) -> TrackedHands:
+        """Both hands in the next frame, sides by the evidence so far.
+
+        Args:
+            image: [H, W, 3] uint8 RGB, upright.
+            time: seconds, larger than at the last call.
+        """
+        sightings, touching = self.follow(image, time)
+        hands: dict[str, TrackedHand] = {}
+        evidence = {track.number: track.evidence for track in self._tracks}
+        # With two hands the larger evidence takes the right side, whatever the signs are.
+        for rank, seen in enumerate(sorted(sightings, key=lambda each: evidence[each.track])):
+            right = rank == 1 if len(sightings) == 2 else evidence[seen.track] > 0
+            hands["right" if right else "left"] = TrackedHand(
+                seen.landmarks.keypoints_2d, seen.landmarks.world, seen.confidence
+            )
+        return TrackedHands(hands.get("left"), hands.get("right"), touching)
+
+    def follow(self, image: Array, time: float) -> tuple[list[Sighting], bool]:
+        """The same without sides: the sightings in the next frame, and whether the hands touch."""
+        size = (image.shape[1], image.shape[0])
+        self._continue_tracks(image, time)
+        if len(self._tracks) < 2:
+            if self._short_since is None:
+                self._short_since = time
+            self._search(image, size, time)
+        if len(self._tracks) == 2:
+            self._short_since = None
+        touching = self._are_touching(time)
+        return self._add_evidence(size, touching), touching
+
+    # --- following ---
+
+    def _continue_tracks(self, image: Array, time: float) -> None:
+        seen = self._locate(image, [track.crop for track in self._tracks])
+        kept = []
+        for track, landmarks in zip(self._tracks, seen, strict=True):
+            crop = crop_around_keypoints(landmarks.keypoints_2d.astype(np.float64))
+            if landmarks.presence < _MIN_PRESENCE or not _is_usable(crop, image):
+                self._losses.append(_Loss(track, time, merged=False))
+            else:
+                kept.append(replace(track, crop=crop, seen=landmarks, frames=track.frames + 1))
+        if len(kept) == 2 and _is_same_hand(kept[0].seen, kept[1].seen):
+            stays, goes = self._settle_duplicate(kept[0], kept[1])
+            before = next(track for track in self._tracks if track.number == goes.number)
+            self._losses.append(_Loss(before, time, merged=True))
+            kept = [stays]
+        self._tracks = kept
+
+    def _settle_duplicate(self, a: _Track, b: _Track) -> tuple[_Track, _Track]:
+        """Which of two tracks on one hand stays: the one whose past fits what is seen, else the older one."""
+        fit_a = a.evidence * self._right_evidence(a.seen) / max(a.frames, 1)
+        fit_b = b.evidence * self._right_evidence(b.seen) / max(b.frames, 1)
+        if (fit_a > 0) != (fit_b > 0):
+            return (a, b) if fit_a > 0 else (b, a)
+        return (a, b) if a.number < b.number else (b, a)
+
+    def _locate(self, image: Array, crops: list[Crop]) -> list[HandLandmarks]:
+        if len(crops) == 2 and self._beside:
+            other = self._beside.submit(self._networks[1].locate, image, crops[1])
+            return [self._networks[0].locate(image, crops[0]), other.result()]
+        return [self._networks[0].locate(image, crop) for crop in crops]
+
+    # --- searching ---
+
+    def _search(self, image: Array, size: tuple[int, int], time: float) -> None:
+        self._losses = [loss for loss in self._losses if time - loss.time < _RESCUE_TIME]
+        since = self._short_since if self._short_since is not None else time
+        newest = max((loss.time for loss in self._losses), default=since)
+        absent = time - max(since, newest)
+        period = 0.0 if absent <= _EAGER_TIME else _CALM_PERIOD if absent <= _IDLE_AFTER else _IDLE_PERIOD
+        rescue_wanted = any(time > loss.time for loss in self._losses)
+        if not rescue_wanted and time - self._last_search < period - 1e-6:
+            return
+        self._rescue_step = self._rescue_step + 1 if rescue_wanted else 0
+        if self._rescue_step % 2 == 1:
+            self._rescue(image, size, time)
+            return
+        self._last_search = time
+        self._accept(image, size, time, self._palms.detect(image, whole_picture(size)), _MIN_PRESENCE)
+
+    def _rescue(self, image: Array, size: tuple[int, int], time: float) -> None:
+        """Look once more where a hand was lost: closer, turned, or in one half of the picture."""
+        loss = self._losses[-1]
+        lost = loss.track.crop
+        tiles = [
+            replace(lost, size=2.0 * lost.size),
+            Crop(lost.x, lost.y, 2.0 * lost.size),
+            *_halves(size),
+            replace(lost, size=2.0 * lost.size, angle=lost.angle + 0.5 * np.pi),
+            replace(lost, size=3.0 * lost.size, angle=lost.angle + np.pi),
+            replace(lost, size=2.0 * lost.size, angle=lost.angle - 0.5 * np.pi),
+        ]
+        tile = tiles[(self._rescue_step // 2) % len(tiles)]
+        self._accept(image, size, time, self._palms.detect(image, tile), _MIN_PRESENCE_RESCUE)
+
+    def _accept(self, image: Array, size: tuple[int, int], time: float, palms: list[Palm], min_presence: float) -> None:
+        """Begin tracks on palms that no track covers yet."""
+        for palm in palms:
+            if len(self._tracks) == 2:
+                return
+            if any(_is_covered(palm.crop, track.crop) for track in self._tracks) or not _is_usable(palm.crop, image):
+                continue
+            seen = self._networks[0].locate(image, palm.crop)
+            crop = crop_around_keypoints(seen.keypoints_2d.astype(np.float64))
+            if seen.presence < min_presence or not _is_usable(crop, image):
+                continue
+            if any(_is_same_hand(seen, track.seen) for track in self._tracks):
+                continue
+            self._begin(crop, seen, time)
+
+    def _begin(self, crop: Crop, seen: HandLandmarks, time: float) -> None:
+        near = [loss for loss in self._losses if time - loss.time < _RESUME_TIME and _is_near(crop, loss.track.crop)]
+        if len(near) == 1 and near[0].track.evidence * self._right_evidence(seen) >= 0:
+            loss = near[0]
+            self._losses.remove(loss)
+            self._tracks.append(replace(loss.track, crop=crop, seen=seen, frames=loss.track.frames + 1))
+            return
+        if near:
+            self._losses.remove(near[-1])
+        self._tracks.append(_Track(self._next_number, crop, seen, frames=1))
+        self._next_number += 1
+
+    # --- judging ---
+
+    def _right_evidence(self, seen: HandLandmarks) -> float:
+        evidence = (2.0 * seen.right_score - 1.0) * seen.presence
+        return -evidence if self.mirrored else evidence
+
+    def _are_touching(self, time: float) -> bool:
+        if len(self._tracks) == 2:
+            return _gap(self._tracks[0].seen, self._tracks[1].seen) < _TOUCH
+        if not self._tracks:
+            return False
+        return any(
+            loss.merged and time - loss.time < _MERGED_TIME and _is_near(self._tracks[0].crop, loss.track.crop)
+            for loss in self._losses
+        )
+
+    def _add_evidence(self, size: tuple[int, int], touching: bool) -> list[Sighting]:
+        own = [self._right_evidence(track.seen) * (_TOUCH_EVIDENCE if touching else 1.0) for track in self._tracks]
+        if len(own) == 2:
+            # Two hands have opposite sides: what speaks for the one speaks against the other.
+            difference = 0.5 * (own[0] - own[1])
+            shared = [difference, -difference]
+        else:
+            shared = own
+        sightings = []
+        for track, evidence in zip(self._tracks, shared, strict=True):
+            track.evidence += evidence
+            points = track.seen.keypoints_2d
+            inside = np.all((points >= 0) & (points <= np.array(size)), axis=-1)
+            confidence = np.where(inside, 1.0, _OUTSIDE_CONFIDENCE) * min(track.seen.presence, 1.0)
+            confidence *= _TOUCH_CONFIDENCE if touching else 1.0
+            sightings.append(Sighting(track.number, track.seen, confidence.astype(np.float32), evidence))
+        return sightings
+
+
+def track_hands(
+    frames: Iterable[Frame], tracker: HandTracker, on_frame: Callable[[int], None] | None = None
+) -> LandmarkClip:
+    """Follow the hands through a clip, then decide the sides of all tracks at once.
+
+    Args:
+        frames: in order; only one picture is held at a time.
+        tracker: a fresh one.
+        on_frame: called with the number of frames done so far, after each.
+    """
+    times, numbers, touching = [], [], []
+    seen: list[list[Sighting]] = []
+    for frame in frames:
+        sightings, touch = tracker.follow(frame.image, frame.time)
+        times.append(frame.time)
+        numbers.append(frame.index)
+        touching.append(touch)
+        seen.append(sightings)
+        if on_frame:
+            on_frame(len(times))
+    left, right = label_tracks(seen, tracker.mirrored)
+    return LandmarkClip(
+        np.array(times, np.float64), np.array(numbers, np.int64), left, right, np.array(touching, np.bool_)
+    )
+
+
+def label_tracks(seen: list[list[Sighting]], mirrored: bool = False) -> tuple[HandLandmarkTrack, HandLandmarkTrack]:
+    """Give every track of a clip one side, by all of its evidence; at most one left and one right hand a frame.
+
+    The track with the most evidence chooses first. A track whose side is taken for some of its frames either
+    loses those frames or takes the other side, whichever contradicts less; on a side that its own handedness
+    speaks against, its confidence is halved.
+
+    Args:
+        seen: the sightings of every frame, as `HandTracker.follow` gives them.
+        mirrored: as the tracker was told.
+
+    Returns:
+        The left and the right hand.
+    """
+    frames_of: dict[int, list[int]] = {}
+    sighting_of: dict[int, list[Sighting]] = {}
+    for index, sightings in enumerate(seen):
+        for sighting in sightings:
+            frames_of.setdefault(sighting.track, []).append(index)
+            sighting_of.setdefault(sighting.track, []).append(sighting)
+    evidence = {track: sum(each.right_evidence for each in found) for track, found in sighting_of.items()}
+    count = len(seen)
+    hands = {"left": _empty_track(count), "right": _empty_track(count)}
+    for track in sorted(evidence, key=lambda number: (-abs(evidence[number]), number)):
+        frames, found = np.array(frames_of[track]), sighting_of[track]
+        sure = max(each.landmarks.presence for each in found) >= _SURE_PRESENCE
+        if len(found) < min(_SHORTEST_TRACK, count) and not sure:
+            continue
+        own, other = ("right", "left") if evidence[track] > 0 else ("left", "right")
+        taken_own, taken_other = hands[own].observed[frames], hands[other].observed[frames]
+        stays = taken_own.sum() <= abs(evidence[track]) + taken_other.sum()
+        side, taken = (own, taken_own) if stays else (other, taken_other)
+        looks_right = np.mean([each.landmarks.right_score for each in found]) > 0.5
+        doubtful = (looks_right != mirrored) != (side == "right")
+        _write(hands[side], frames, found, ~taken, _DOUBTFUL_SIDE_CONFIDENCE if doubtful else 1.0)
+    return hands["left"], hands["right"]
+
+
+def _empty_track(count: int) -> HandLandmarkTrack:
+    points = len(KEYPOINTS)
+    return HandLandmarkTrack(
+        keypoints_2d=np.zeros((count, points, 2), np.float32),
+        keypoints_3d=np.zeros((count, points, 3), np.float32),
+        confidence=np.zeros((count, points), np.float32),
+        observed=np.zeros(count, np.bool_),
+    )
+
+
+def _write(hand: HandLandmarkTrack, frames: Array, found: list[Sighting], free: Array, trust: float) -> None:
+    for frame, sighting, is_free in zip(frames, found, free, strict=True):
+        if is_free:
+            hand.keypoints_2d[frame] = sighting.landmarks.keypoints_2d
+            hand.keypoints_3d[frame] = sighting.landmarks.world
+            hand.confidence[frame] = sighting.confidence * trust
+            hand.observed[frame] = True
+
+
+# --- distances between hands and crops -----------------------------------------------------------------------
+
+_BONES = np.array(KEYPOINT_BONES)
+
+
+def _scale(points: Array) -> float:
+    """Length of the palm in pixels; the width counts when the hand points at the camera."""
+    length, width = np.linalg.norm(points[[9, 17]] - points[[0, 5]], axis=-1)
+    return max(float(length), float(width), 1.0)
+
+
+def _outline(points: Array) -> Array:
+    """Key points and the middles of the bones, [41, 2]."""
+    return np.concatenate([points, 0.5 * (points[_BONES[:, 0]] + points[_BONES[:, 1]])])
+
+
+def _distances(a: Array, b: Array) -> Array:
+    """Distances between two outlines in mean hand scales, [41, 41]."""
+    between = np.linalg.norm(_outline(a)[:, None] - _outline(b)[None], axis=-1)
+    return between / (0.5 * (_scale(a) + _scale(b)))
+
+
+def _gap(a: HandLandmarks, b: HandLandmarks) -> float:
+    """The smallest distance between two skeletons, in hand scales."""
+    return float(_distances(a.keypoints_2d, b.keypoints_2d).min())
+
+
+def _is_same_hand(a: HandLandmarks, b: HandLandmarks) -> bool:
+    """Whether two skeletons lie on one hand: point on point, or one over the other with the same handedness."""
+    pointwise = np.linalg.norm(a.keypoints_2d - b.keypoints_2d, axis=-1).mean()
+    if pointwise < _SAME_POINTS * 0.5 * (_scale(a.keypoints_2d) + _scale(b.keypoints_2d)):
+        return True
+    if (a.right_score > 0.5) != (b.right_score > 0.5):
+        return False
+    distances = _distances(a.keypoints_2d, b.keypoints_2d)
+    return bool(0.5 * (distances.min(axis=0).mean() + distances.min(axis=1).mean()) < _SAME_SHAPE)
+
+
+def _is_covered(candidate: Crop, tracked: Crop) -> bool:
+    """Whether a palm is the one that a track already follows, so that the landmark network need not be asked."""
+    close = np.hypot(candidate.x - tracked.x, candidate.y - tracked.y) < 0.2 * tracked.size
+    return bool(close) and 0.5 < candidate.size / tracked.size < 2.0
+
+
+def _is_near(crop: Crop, lost: Crop) -> bool:
+    return bool(np.hypot(crop.x - lost.x, crop.y - lost.y) < 0.75 * lost.size) and 0.4 < crop.size / lost.size < 2.5
+
+
+def _is_usable(crop: Crop, image: Array) -> bool:
+    """Whether a crop is large enough and its centre not far outside the picture."""
+    height, width = image.shape[:2]
+    margin = 0.25 * crop.size
+    return crop.size >= _SMALLEST_CROP and -margin <= crop.x <= width + margin and -margin <= crop.y <= height + margin
+
+
+def _halves(size: tuple[int, int]) -> list[Crop]:
+    """Squares over both ends and the middle of the longer side of a picture."""
+    width, height = size
+    side = float(min(size)) if max(size) > 1.2 * min(size) else 0.6 * max(size)
+    if width >= height:
+        return [Crop(x, 0.5 * height, side) for x in (0.5 * side, width - 0.5 * side, 0.5 * width)]
+    return [Crop(0.5 * width, y, side) for y in (0.5 * side, height - 0.5 * side, 0.5 * height)]
