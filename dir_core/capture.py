@@ -13,7 +13,8 @@ from dir_core import __version__
 from dir_core.camera import focal_length_from_field_of_view, make_camera_matrix
 from dir_core.conventions import DEFAULT_HAND_LENGTH, SIDES, Side
 from dir_core.errors import SettingsError
-from dir_core.estimator import Estimator, LandmarkClip, make_estimator
+from dir_core.detection.tracker import LandmarkClip
+from dir_core.estimator import Estimator, make_estimator
 from dir_core.fitting.clip import FittedHand, fit_hands
 from dir_core.footage import FootageInfo, open_footage
 from dir_core.hand_model import HandModel, load_hand_models
@@ -88,7 +89,7 @@ def capture_take(path: str | os.PathLike[str], settings: CaptureSettings, on_fra
     models = load_hand_models(settings.hand_model)
     estimator = make_estimator(settings.estimator, mirrored=settings.mirrored, device=settings.device)
     with open_footage(path, start=settings.start, end=settings.end, frame_rate=settings.frame_rate) as footage:
-        expected = footage.expected_frames
+        expected = expected_frames(footage.info, settings)
         clip = estimator.estimate(footage, (lambda done: on_frame(done, expected)) if on_frame else None)
         warnings = list(footage.warnings)
         info = footage.info
@@ -97,6 +98,12 @@ def capture_take(path: str | os.PathLike[str], settings: CaptureSettings, on_fra
     hands = fit_hands(tracks, clip.time, models, camera_matrix, settings.hand_length)
     take = assemble_take(clip, hands, camera_matrix, describe(info, estimator, models, settings))
     return Capture(take, tuple(warnings + find_concerns(clip, info)))
+
+
+def expected_frames(info: FootageInfo, settings: CaptureSettings) -> int:
+    """Frames of the asked range, for the progress bar."""
+    end = info.duration if settings.end is None else min(settings.end, info.duration)
+    return max(round((end - (settings.start or 0.0)) * info.frame_rate), 0)
 
 
 def choose_camera(info: FootageInfo, settings: CaptureSettings) -> Array:

@@ -134,9 +134,8 @@ def _run_preview(options: argparse.Namespace) -> None:
     for path in filter(None, (options.output, options.sheet)):
         check_output(path)
     footage = options.footage or take.meta["source"]["path"]
-    write_preview(
-        take, load_hand_models(options.hand_model), footage, options.output, options.sheet, options.frame_rate
-    )
+    models = load_hand_models(options.hand_model)
+    write_preview(take, models, footage, movie=options.output, sheet=options.sheet, frame_rate=options.frame_rate)
     for path in filter(None, (options.output, options.sheet)):
         print(f"Wrote {path}")
 

@@ -15,7 +15,7 @@ from dir_core.fitting.degrees_of_freedom import finger_geometry
 from dir_core.fitting.hand_pose import fit_pose
 from dir_core.fitting.hand_shape import bone_lengths, fit_shape
 from dir_core.hand_model import HandModel
-from dir_core.landmarks import HandLandmarkTrack
+from dir_core.detection.tracker import HandLandmarkTrack
 
 Array = NDArray[Any]
 
