@@ -386,18 +386,18 @@ def demo(video: Path | None, output: Path | None) -> None:
 
 
 def check_video(video: Path) -> Path:
-    """The absolute path of a video that exists.
+    """The absolute path of a video, or of a folder of images, that exists.
 
     Raises:
-        BuildError: it does not, or is empty or a folder.
+        BuildError: it does not, or is empty.
     """
     if not video.exists():
         if video == DEMO_VIDEO:
             raise BuildError("The demonstration clip is not part of this checkout yet, give a video of your own.")
         raise BuildError(f"There is no video at {video}, check the path.")
-    if not video.is_file():
-        raise BuildError(f"{video} is not a file, give a video file such as .mp4 or .mov.")
-    if video.stat().st_size == 0:
+    if video.is_dir() and not any(video.iterdir()):
+        raise BuildError(f"{video} is an empty folder, give a video or a folder of images.")
+    if video.is_file() and video.stat().st_size == 0:
         raise BuildError(f"{video} is empty, copy the video again.")
     return video.resolve()
 
@@ -451,11 +451,8 @@ def report_lines(capture: dict[str, Any], evaluation: dict[str, Any]) -> list[st
         ("left hand seen", number(evaluation, "left_observed", "{:.1f} % of frames", 100)),
         ("right hand seen", number(evaluation, "right_observed", "{:.1f} % of frames", 100)),
         ("both hands seen", number(evaluation, "both_observed", "{:.1f} % of frames", 100)),
-        (
-            "reprojection error",
-            number(evaluation, "reprojection_percent", "{:.2f} % of hand length")
-            + number(evaluation, "reprojection_px", ", {:.2f} px"),
-        ),
+        ("reprojection error", number(evaluation, "reprojection_percent", "{:.2f} % of hand length")),
+        ("reprojection error, pixels", number(evaluation, "reprojection_px", "{:.2f} px")),
     ]
     if evaluation.get("pa_mpjpe_mm") is not None:
         rows.append(("PA-MPJPE against truth", number(evaluation, "pa_mpjpe_mm", "{:.2f} mm")))
@@ -537,11 +534,13 @@ def run_pytest(python: Path, arguments: Sequence[str], seconds: float | None) ->
         report = Path(folder) / "report.xml"
         command = [str(python), "-m", "pytest", *arguments, f"--junitxml={report}"]
         exit_code = run_killable(command, seconds)
-        counts = read_junit(report)
+        reported, counts = report.exists(), read_junit(report)
     if exit_code is None:
         return counts, f"killed after {seconds:.0f} s"
     if exit_code == 5:
         return counts, "no tests"
+    if exit_code == 0 and not reported:
+        return counts, "pytest ended without a report"
     if exit_code == 0 or (exit_code == 1 and counts[1]):
         return counts, ""
     return counts, f"pytest ended with exit code {exit_code}"

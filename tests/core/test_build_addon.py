@@ -1,0 +1,265 @@
+"""build_addon.py as a user meets it: its sentences, the environment it re-uses, the folders it keeps out of."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+
+import pytest
+
+import build_addon
+
+SCRIPT = build_addon.ROOT / "build_addon.py"
+SECONDS_TO_COMPLAIN = 10
+
+
+def run_script(
+    *arguments: object, python: str = sys.executable, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [python, str(SCRIPT), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONUTF8": "1", **environment},
+        timeout=60,
+    )
+
+
+def other_pythons() -> list[str]:
+    """Interpreters on this machine that cannot load Blender as a module."""
+    found = [shutil.which(f"python3.{minor}") for minor in (8, 9, 10, 12, 14)]
+    found += [str(path) for path in Path.home().glob(".pyenv/versions/3.[891]*/bin/python")]
+    good = []
+    for python in filter(None, found):
+        question = [python, "-c", "import sys; print(*sys.version_info[:2])"]
+        answer = subprocess.run(question, capture_output=True, text=True, check=False)
+        version = tuple(map(int, answer.stdout.split())) if answer.returncode == 0 else ()
+        if version >= (3, 8) and version not in build_addon.PYTHONS:
+            good.append(python)
+    return good
+
+
+def assert_one_sentence(result: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert result.returncode == build_addon.USER_ERROR
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in result.stderr
+
+
+def test_every_other_python_gets_a_sentence_that_names_the_good_ones() -> None:
+    pythons = other_pythons()
+    if not pythons:
+        pytest.skip("no Python but the right one on this machine")
+    for python in pythons:
+        assert_one_sentence(run_script("demo", python=python), "3.11", "3.13")
+
+
+@pytest.mark.parametrize(
+    ("version", "system", "machine", "word"),
+    [
+        ((3, 10), "Linux", "x86_64", "Python 3.10 cannot load"),
+        ((3, 12), "Darwin", "arm64", "Python 3.12 cannot load"),
+        ((3, 11), "Linux", "aarch64", "Linux (aarch64)"),
+        ((3, 13), "Darwin", "x86_64", "Darwin (x86_64)"),
+        ((3, 11), "FreeBSD", "amd64", "FreeBSD (amd64)"),
+    ],
+)
+def test_what_cannot_work_is_said(version: tuple[int, int], system: str, machine: str, word: str) -> None:
+    problem = build_addon.python_problem(version, system, machine)
+    assert problem is not None
+    assert word in problem
+
+
+@pytest.mark.parametrize("version", [(3, 11), (3, 13)])
+@pytest.mark.parametrize(("system", "machine"), [("Linux", "x86_64"), ("Windows", "AMD64"), ("Darwin", "arm64")])
+def test_what_works_is_let_through(version: tuple[int, int], system: str, machine: str) -> None:
+    assert build_addon.python_problem(version, system, machine) is None
+
+
+def test_a_missing_video_is_told_before_anything_is_installed(tmp_path: Path) -> None:
+    started = time.monotonic()
+    environment = {"TWO_HAND_CAPTURE_VENV": str(tmp_path / "venv")}
+    assert_one_sentence(run_script("demo", tmp_path / "nothing.mp4", **environment), "There is no video at")
+    (tmp_path / "empty").mkdir()
+    assert_one_sentence(run_script("demo", tmp_path / "empty", **environment), "is an empty folder")
+    (tmp_path / "empty.mp4").touch()
+    assert_one_sentence(run_script("demo", tmp_path / "empty.mp4", **environment), "is empty")
+    assert time.monotonic() - started < SECONDS_TO_COMPLAIN
+    assert not (tmp_path / "venv").exists()
+
+
+def test_a_foreign_output_folder_is_left_alone(tmp_path: Path) -> None:
+    video = tmp_path / "clip.mp4"
+    video.write_bytes(b"video")
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("mine")
+    result = run_script("demo", video, "-o", folder, TWO_HAND_CAPTURE_VENV=str(tmp_path / "venv"))
+    assert_one_sentence(result, "already holds other files", "-o")
+    assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
+
+
+def test_an_output_folder_is_taken_again_for_the_same_video_only(tmp_path: Path) -> None:
+    folder = tmp_path / "out" / "手"
+    first, second = tmp_path / "a.mp4", tmp_path / "b.mp4"
+    assert build_addon.claim_output_folder(folder, first) == folder
+    assert build_addon.claim_output_folder(folder, first) == folder
+    with pytest.raises(build_addon.BuildError, match="already holds other files"):
+        build_addon.claim_output_folder(folder, second)
+    (tmp_path / "file").touch()
+    with pytest.raises(build_addon.BuildError, match="is a file"):
+        build_addon.claim_output_folder(tmp_path / "file", first)
+
+
+def test_the_environment_is_made_once_and_again_only_when_needed(tmp_path: Path) -> None:
+    """One real environment, through every state it can be found in."""
+    folder = tmp_path / "venv"
+    lock = tmp_path / "python.txt"
+    lock.write_text("numpy==1.26.4\n")
+    assert build_addon.plan_environment(folder, lock) == "make"
+    folder.mkdir()
+    assert build_addon.plan_environment(folder, lock) == "make", "an empty folder is as good as none"
+
+    build_addon.make_environment(folder)
+    assert build_addon.environment_python(folder).exists()
+    assert build_addon.plan_environment(folder, lock) == "make", "interrupted before the packages were complete"
+
+    build_addon.write_stamp(folder, True, {lock.name: build_addon.lock_hash(lock)})
+    assert build_addon.plan_environment(folder, lock) == "nothing"
+
+    lock.write_text("numpy==1.26.3\n")
+    assert build_addon.plan_environment(folder, lock) == "install", "the lock file has changed"
+    build_addon.write_stamp(folder, True, {lock.name: build_addon.lock_hash(lock)})
+
+    (folder / "two_hand_capture.json").write_text("{ half a stam")
+    assert build_addon.plan_environment(folder, lock) == "install", "not ours, but this Python runs in it"
+
+    build_addon.write_stamp(folder, True, {lock.name: build_addon.lock_hash(lock)})
+    build_addon.environment_python(folder).unlink()
+    assert build_addon.plan_environment(folder, lock) == "make", "its Python is gone"
+    (folder / "two_hand_capture.json").unlink()
+    with pytest.raises(build_addon.BuildError, match="did not make"):
+        build_addon.plan_environment(folder, lock)
+    assert folder.exists()
+
+
+def test_an_environment_without_pip_is_not_usable(tmp_path: Path) -> None:
+    venv.create(tmp_path / "bare", with_pip=False)
+    python = build_addon.environment_python(tmp_path / "bare")
+    assert build_addon.interpreter_version(python) == []
+
+
+def test_a_lock_that_includes_another_changes_with_it(tmp_path: Path) -> None:
+    (tmp_path / "base.txt").write_text("a==1\n")
+    (tmp_path / "test.txt").write_text("-r base.txt\nb==1\n")
+    before = build_addon.lock_hash(tmp_path / "test.txt")
+    (tmp_path / "base.txt").write_text("a==2\n")
+    assert build_addon.lock_hash(tmp_path / "test.txt") != before
+
+
+@pytest.mark.parametrize("lock", sorted(build_addon.LOCKS.glob("*.txt")), ids=lambda path: path.name)
+def test_every_locked_package_is_pinned_exactly(lock: Path) -> None:
+    lines = [line for line in lock.read_text().splitlines() if line and not line.startswith(("#", "-r "))]
+    assert lines
+    for line in lines:
+        name, _, version = line.split(" ;")[0].partition("==")
+        assert name, line
+        assert version.strip("0123456789.") == "" != version, line
+
+
+def test_the_packages_that_are_installed_are_the_locked_ones() -> None:
+    """The environment of this very test run."""
+    from importlib.metadata import version
+
+    for line in build_addon.lock_file(with_tests=False).read_text().splitlines():
+        name, _, wanted = line.partition("==")
+        if wanted and not line.startswith("#") and " ;" not in line:
+            assert version(name).split("+")[0] == wanted, name
+
+
+def test_a_failed_installation_shows_the_end_of_pips_log_and_one_sentence(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lock = tmp_path / "broken.txt"
+    lock.write_text("numpy==no-such-version\n")
+    with pytest.raises(build_addon.BuildError, match="could not be installed") as caught:
+        build_addon.install_packages(Path(sys.executable), lock, tmp_path / "install.log")
+    assert "\n" not in str(caught.value)
+    shown = capfd.readouterr().err.splitlines()
+    assert 0 < len(shown) <= 12
+    assert any("no-such-version" in line for line in shown)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux finds these libraries on the system")
+def test_a_missing_system_library_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(build_addon.SYSTEM_LIBRARIES, "libno_such_thing.so.9", "libnosuchthing9")
+    assert build_addon.missing_libraries() == {"libno_such_thing.so.9": "libnosuchthing9"}
+    with pytest.raises(build_addon.BuildError, match=r"apt-get install --no-install-recommends libnosuchthing9$"):
+        build_addon.check_machine()
+
+
+def test_a_hanging_process_is_killed_with_its_children(tmp_path: Path) -> None:
+    child = f"import time; time.sleep(3); open({str(tmp_path / 'alive')!r}, 'w')"
+    parent = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}]); time.sleep(60)"
+    started = time.monotonic()
+    assert build_addon.run_killable([sys.executable, "-c", parent], 1.0) is None
+    assert time.monotonic() - started < SECONDS_TO_COMPLAIN
+    time.sleep(3)
+    assert not (tmp_path / "alive").exists()
+    assert build_addon.run_killable([sys.executable, "-c", "raise SystemExit(7)"], 30.0) == 7
+
+
+@pytest.mark.parametrize(
+    ("source", "counts", "problem"),
+    [
+        ("def test_a(): pass\ndef test_b(): assert 0", (1, 1, 0), ""),
+        ("import pytest\ndef test_a(): pytest.skip('x')\ndef test_b(): pass", (1, 0, 1), ""),
+        ("nothing = 1", (0, 0, 0), "no tests"),
+        ("import os\ndef test_a(): os._exit(0)", (0, 0, 0), "ended without a report"),
+        ("import os\ndef test_a(): os._exit(139)", (0, 0, 0), "exit code 139"),
+        ("import time\ndef test_a(): time.sleep(60)", (0, 0, 0), "killed after 5 s"),
+    ],
+)
+def test_every_end_of_a_test_run_is_counted(
+    tmp_path: Path, source: str, counts: tuple[int, int, int], problem: str
+) -> None:
+    (tmp_path / "test_one.py").write_text(source)
+    arguments = [str(tmp_path / "test_one.py"), "-q", "-p", "no:cacheprovider", f"--rootdir={tmp_path}"]
+    got, said = build_addon.run_pytest(Path(sys.executable), arguments, 5.0)
+    assert got == counts
+    assert problem in said
+    assert bool(problem) == bool(said)
+
+
+def test_the_table_shows_a_dash_for_what_was_not_measured() -> None:
+    capture = {"frames": 120, "seconds": 4.0, "wall_seconds": 6.0, "frames_per_second": 20.0, "warnings": ["dark"]}
+    evaluation = {"both_observed": 0.975, "left_observed": None, "pa_mpjpe_mm": None, "mpjpe_mm": None}
+    table = dict(line.split("  ", 1) for line in build_addon.report_lines(capture, evaluation)[:-1])
+    table = {name.strip(): value.strip() for name, value in table.items()}
+    assert table["both hands seen"] == "97.5 % of frames"
+    assert table["capture speed"] == "20.0 frames per second"
+    assert table["left hand seen"] == table["reprojection error, pixels"] == "–"
+    assert not [name for name in table if "MPJPE" in name]
+    assert build_addon.report_lines(capture, {"pa_mpjpe_mm": 5.123})[-2].endswith("5.12 mm")
+    assert build_addon.report_lines(capture, {})[-1] == "warning: dark"
+
+
+def test_the_wheel_is_named_before_the_first_table_of_the_manifest() -> None:
+    import tomllib
+
+    manifest = 'id = "x"\ntags = ["A", "B"]\n\n[permissions]\nfiles = "Read"\n'
+    named = tomllib.loads(build_addon.name_wheel(manifest, Path("a/b-1-py3-none-any.whl")))
+    assert named == tomllib.loads(manifest) | {"wheels": ["./wheels/b-1-py3-none-any.whl"]}
+
+
+def test_unknown_words_are_refused_except_for_pytest() -> None:
+    result = run_script("zip", "--fast")
+    assert result.returncode == 2
+    assert "--fast" in result.stderr
+    assert json.dumps("demo") not in result.stderr
