@@ -21,10 +21,12 @@ from dir_core.footage import Frame
 Array = NDArray[Any]
 
 _MIN_PRESENCE = 0.5  # MediaPipe's threshold for keeping a track
+_DOUBTED_PRESENCE = 0.8  # below it another crop may see the hand better
+_BETTER_PRESENCE = 0.1  # how much surer another crop must be to be taken
 _MIN_PRESENCE_RESCUE = 0.7  # tiles and rotations find more, also more that is no hand
 _SMALLEST_CROP = 12.0  # pixels; below that a crop holds nothing to see
 
-# Search for missing hands. One run of the palm network a frame at most.
+# Search for missing hands: the palm network on the whole picture and on at most one tile a frame.
 _EAGER_TIME = 0.5  # seconds after a loss (or the start) during which every frame is searched
 _CALM_PERIOD = 0.1  # seconds between searches after that
 _IDLE_AFTER = 3.0  # seconds without the hand
@@ -40,7 +42,7 @@ _MERGED_TIME = 2.0  # seconds for which a hand that vanished in the other one co
 
 _TOUCH_CONFIDENCE = 0.5
 _OUTSIDE_CONFIDENCE = 0.3
-_DOUBTFUL_SIDE_CONFIDENCE = 0.5
+_WRONG_SIDE_CONFIDENCE = 0.5  # where the handedness of a frame speaks against the side of the track
 _TOUCH_EVIDENCE = 0.2  # handedness is not to be believed where hands touch
 
 _SHORTEST_TRACK = 3  # frames; shorter ones are kept only if the network was sure
@@ -138,10 +140,12 @@ class LandmarkClip:
 @dataclass(eq=False)
 class _Track:
     number: int
-    crop: Crop
+    crop: Crop  # where to look in the next frame
     seen: HandLandmarks
-    evidence: float = 0.0
+    motion: tuple[float, float] = (0.0, 0.0)  # of the crop over the last frame, pixels
+    evidence: float = 0.0  # positive speaks for the right hand
     frames: int = 0
+    doubted: int = 0  # frames in a row
 
 
 @dataclass(eq=False)
@@ -177,6 +181,8 @@ class HandTracker:
         self._short_since: float | None = None  # since when fewer than two hands are seen
         self._last_search = -np.inf
         self._rescue_step = 0
+        self._rescue_turn = 0
+        self._palms_seen: list[Palm] | None = None  # in the whole of the current picture
 
     def __enter__(self) -> "HandTracker":
         return self
@@ -204,14 +210,16 @@ class HandTracker:
         # With two hands the larger evidence takes the right side, whatever the signs are.
         for rank, seen in enumerate(sorted(sightings, key=lambda each: evidence[each.track])):
             right = rank == 1 if len(sightings) == 2 else evidence[seen.track] > 0
+            trust = _side_trust(seen.landmarks, right, self.mirrored)
             hands["right" if right else "left"] = TrackedHand(
-                seen.landmarks.keypoints_2d, seen.landmarks.world, seen.confidence
+                seen.landmarks.keypoints_2d, seen.landmarks.world, seen.confidence * trust
             )
         return TrackedHands(hands.get("left"), hands.get("right"), touching)
 
     def follow(self, image: Array, time: float) -> tuple[list[Sighting], bool]:
         """The same without sides: the sightings in the next frame, and whether the hands touch."""
         size = (image.shape[1], image.shape[0])
+        self._palms_seen = None
         self._continue_tracks(image, time)
         if len(self._tracks) < 2:
             if self._short_since is None:
@@ -227,18 +235,36 @@ class HandTracker:
     def _continue_tracks(self, image: Array, time: float) -> None:
         seen = self._locate(image, [track.crop for track in self._tracks])
         kept = []
-        for track, landmarks in zip(self._tracks, seen, strict=True):
-            crop = crop_around_keypoints(landmarks.keypoints_2d.astype(np.float64))
+        for track, first in zip(self._tracks, seen, strict=True):
+            doubted = track.doubted + 1 if first.presence < _DOUBTED_PRESENCE else 0
+            # A hand may stay half hidden for long: after a few frames look only now and then.
+            landmarks = self._look_again(image, track, first) if doubted in (1, 2, 3) or doubted % 4 == 1 else first
+            crop = _next_crop(landmarks)
             if landmarks.presence < _MIN_PRESENCE or not _is_usable(crop, image):
                 self._losses.append(_Loss(track, time, merged=False))
             else:
-                kept.append(replace(track, crop=crop, seen=landmarks, frames=track.frames + 1))
+                motion = (crop.x - track.crop.x, crop.y - track.crop.y)
+                frames = track.frames + 1
+                kept.append(replace(track, crop=crop, seen=landmarks, motion=motion, frames=frames, doubted=doubted))
         if len(kept) == 2 and _is_same_hand(kept[0].seen, kept[1].seen):
             stays, goes = self._settle_duplicate(kept[0], kept[1])
             before = next(track for track in self._tracks if track.number == goes.number)
             self._losses.append(_Loss(before, time, merged=True))
             kept = [stays]
         self._tracks = kept
+
+    def _look_again(self, image: Array, track: _Track, first: HandLandmarks) -> HandLandmarks:
+        """Fast hands leave the crop of the last frame: try the crop moved on, then palms nearby; the surest wins."""
+        others = [each.crop for each in self._tracks if each is not track]
+        crops = [replace(track.crop, x=track.crop.x + track.motion[0], y=track.crop.y + track.motion[1])]
+        crops += [palm.crop for palm in self._find_palms(image) if _is_near(palm.crop, track.crop)]
+        best = first
+        for crop in crops:
+            if _is_usable(crop, image) and not any(_is_covered(crop, other) for other in others):
+                seen = self._networks[0].locate(image, crop)
+                if seen.presence > best.presence + _BETTER_PRESENCE:
+                    best = seen
+        return best
 
     def _settle_duplicate(self, a: _Track, b: _Track) -> tuple[_Track, _Track]:
         """Which of two tracks on one hand stays: the one whose past fits what is seen, else the older one."""
@@ -263,14 +289,20 @@ class HandTracker:
         absent = time - max(since, newest)
         period = 0.0 if absent <= _EAGER_TIME else _CALM_PERIOD if absent <= _IDLE_AFTER else _IDLE_PERIOD
         rescue_wanted = any(time > loss.time for loss in self._losses)
-        if not rescue_wanted and time - self._last_search < period - 1e-6:
-            return
         self._rescue_step = self._rescue_step + 1 if rescue_wanted else 0
-        if self._rescue_step % 2 == 1:
+        eager = period == 0.0
+        rescue_turn = rescue_wanted and (eager or self._rescue_step % 2 == 1)
+        if eager or (not rescue_turn and time - self._last_search >= period - 1e-6):
+            self._last_search = time
+            self._accept(image, time, self._find_palms(image), _MIN_PRESENCE)
+        if rescue_turn and len(self._tracks) < 2:
             self._rescue(image, size, time)
-            return
-        self._last_search = time
-        self._accept(image, size, time, self._palms.detect(image, whole_picture(size)), _MIN_PRESENCE)
+
+    def _find_palms(self, image: Array) -> list[Palm]:
+        """Palms in the whole picture, asked once a frame."""
+        if self._palms_seen is None:
+            self._palms_seen = self._palms.detect(image, whole_picture((image.shape[1], image.shape[0])))
+        return self._palms_seen
 
     def _rescue(self, image: Array, size: tuple[int, int], time: float) -> None:
         """Look once more where a hand was lost: closer, turned, or in one half of the picture."""
@@ -284,10 +316,11 @@ class HandTracker:
             replace(lost, size=3.0 * lost.size, angle=lost.angle + np.pi),
             replace(lost, size=2.0 * lost.size, angle=lost.angle - 0.5 * np.pi),
         ]
-        tile = tiles[(self._rescue_step // 2) % len(tiles)]
-        self._accept(image, size, time, self._palms.detect(image, tile), _MIN_PRESENCE_RESCUE)
+        tile = tiles[self._rescue_turn % len(tiles)]
+        self._rescue_turn += 1
+        self._accept(image, time, self._palms.detect(image, tile), _MIN_PRESENCE_RESCUE)
 
-    def _accept(self, image: Array, size: tuple[int, int], time: float, palms: list[Palm], min_presence: float) -> None:
+    def _accept(self, image: Array, time: float, palms: list[Palm], min_presence: float) -> None:
         """Begin tracks on palms that no track covers yet."""
         for palm in palms:
             if len(self._tracks) == 2:
@@ -295,10 +328,11 @@ class HandTracker:
             if any(_is_covered(palm.crop, track.crop) for track in self._tracks) or not _is_usable(palm.crop, image):
                 continue
             seen = self._networks[0].locate(image, palm.crop)
-            crop = crop_around_keypoints(seen.keypoints_2d.astype(np.float64))
+            crop = _next_crop(seen)
             if seen.presence < min_presence or not _is_usable(crop, image):
                 continue
-            if any(_is_same_hand(seen, track.seen) for track in self._tracks):
+            # A newcomer on top of a followed hand is refused whatever its handedness says.
+            if any(_is_over(seen, track.seen) for track in self._tracks):
                 continue
             self._begin(crop, seen, time)
 
@@ -379,8 +413,8 @@ def label_tracks(seen: list[list[Sighting]], mirrored: bool = False) -> tuple[Ha
     """Give every track of a clip one side, by all of its evidence; at most one left and one right hand a frame.
 
     The track with the most evidence chooses first. A track whose side is taken for some of its frames either
-    loses those frames or takes the other side, whichever contradicts less; on a side that its own handedness
-    speaks against, its confidence is halved.
+    loses those frames or takes the other side, whichever contradicts less. In frames whose handedness speaks
+    against the side, the confidence is lowered by up to half.
 
     Args:
         seen: the sightings of every frame, as `HandTracker.follow` gives them.
@@ -407,9 +441,13 @@ def label_tracks(seen: list[list[Sighting]], mirrored: bool = False) -> tuple[Ha
         taken_own, taken_other = hands[own].observed[frames], hands[other].observed[frames]
         stays = taken_own.sum() <= abs(evidence[track]) + taken_other.sum()
         side, taken = (own, taken_own) if stays else (other, taken_other)
-        looks_right = np.mean([each.landmarks.right_score for each in found]) > 0.5
-        doubtful = (looks_right != mirrored) != (side == "right")
-        _write(hands[side], frames, found, ~taken, _DOUBTFUL_SIDE_CONFIDENCE if doubtful else 1.0)
+        trust = np.array([_side_trust(each.landmarks, side == "right", mirrored) for each in found], np.float32)
+        _write(
+            hands[side],
+            frames[~taken],
+            [each for each, gone in zip(found, taken, strict=True) if not gone],
+            trust[~taken],
+        )
     return hands["left"], hands["right"]
 
 
@@ -423,13 +461,18 @@ def _empty_track(count: int) -> HandLandmarkTrack:
     )
 
 
-def _write(hand: HandLandmarkTrack, frames: Array, found: list[Sighting], free: Array, trust: float) -> None:
-    for frame, sighting, is_free in zip(frames, found, free, strict=True):
-        if is_free:
-            hand.keypoints_2d[frame] = sighting.landmarks.keypoints_2d
-            hand.keypoints_3d[frame] = sighting.landmarks.world
-            hand.confidence[frame] = sighting.confidence * trust
-            hand.observed[frame] = True
+def _write(hand: HandLandmarkTrack, frames: Array, found: list[Sighting], trust: Array) -> None:
+    for frame, sighting, factor in zip(frames, found, trust, strict=True):
+        hand.keypoints_2d[frame] = sighting.landmarks.keypoints_2d
+        hand.keypoints_3d[frame] = sighting.landmarks.world
+        hand.confidence[frame] = sighting.confidence * factor
+        hand.observed[frame] = True
+
+
+def _side_trust(seen: HandLandmarks, right: bool, mirrored: bool) -> float:
+    """Factor on the confidence: 1 where the handedness agrees with the side, less where it speaks against it."""
+    agreement = seen.right_score if right != mirrored else 1.0 - seen.right_score
+    return _WRONG_SIDE_CONFIDENCE + (1.0 - _WRONG_SIDE_CONFIDENCE) * min(max(agreement, 0.0), 1.0)
 
 
 # --- distances between hands and crops -----------------------------------------------------------------------
@@ -459,15 +502,18 @@ def _gap(a: HandLandmarks, b: HandLandmarks) -> float:
     return float(_distances(a.keypoints_2d, b.keypoints_2d).min())
 
 
+def _is_over(a: HandLandmarks, b: HandLandmarks) -> bool:
+    """Whether two skeletons cover the same part of the picture."""
+    distances = _distances(a.keypoints_2d, b.keypoints_2d)
+    return bool(0.5 * (distances.min(axis=0).mean() + distances.min(axis=1).mean()) < _SAME_SHAPE)
+
+
 def _is_same_hand(a: HandLandmarks, b: HandLandmarks) -> bool:
     """Whether two skeletons lie on one hand: point on point, or one over the other with the same handedness."""
     pointwise = np.linalg.norm(a.keypoints_2d - b.keypoints_2d, axis=-1).mean()
     if pointwise < _SAME_POINTS * 0.5 * (_scale(a.keypoints_2d) + _scale(b.keypoints_2d)):
         return True
-    if (a.right_score > 0.5) != (b.right_score > 0.5):
-        return False
-    distances = _distances(a.keypoints_2d, b.keypoints_2d)
-    return bool(0.5 * (distances.min(axis=0).mean() + distances.min(axis=1).mean()) < _SAME_SHAPE)
+    return (a.right_score > 0.5) == (b.right_score > 0.5) and _is_over(a, b)
 
 
 def _is_covered(candidate: Crop, tracked: Crop) -> bool:
@@ -485,6 +531,10 @@ def _is_usable(crop: Crop, image: Array) -> bool:
     height, width = image.shape[:2]
     margin = 0.25 * crop.size
     return crop.size >= _SMALLEST_CROP and -margin <= crop.x <= width + margin and -margin <= crop.y <= height + margin
+
+
+def _next_crop(seen: HandLandmarks) -> Crop:
+    return crop_around_keypoints(seen.keypoints_2d.astype(np.float64))
 
 
 def _halves(size: tuple[int, int]) -> list[Crop]:
