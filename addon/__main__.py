@@ -1,0 +1,107 @@
+"""`python -m addon TAKE.npz -o FILE.blend`: a take becomes a .blend file without a window. No building here."""
+
+import argparse
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import NoReturn
+
+import bpy
+import numpy as np
+
+from dir_core.errors import HandCaptureError, OutputError
+from dir_core.take import check_output, load_take
+
+from . import footage_view
+from .scene import build_scene, find_models
+
+
+def write_scene(take_path: Path, output: Path, footage: Path | None, start: int) -> str:
+    """Write the take as a fresh .blend file, whole or not at all, and return what was done in words.
+
+    The scene plays at the footage's frame rate over the take's frames and looks through its camera.
+
+    Args:
+        take_path: the take.
+        output: the .blend file.
+        footage: a movie, a folder of images or None for the one the take was captured from.
+        start: scene frame of the footage's time 0.
+
+    Raises:
+        HandCaptureError: the take, the footage, the hand model or the output cannot be used.
+    """
+    if output.suffix != ".blend":
+        raise OutputError(f"{output} does not end in .blend, give a file name that does.")
+    check_output(output)
+    take = load_take(take_path)
+    models, hands = find_models(take)
+
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    scene = bpy.context.scene
+    if footage is None:
+        clip, background = footage_view.find_footage(take)
+    else:
+        clip, background = footage_view.load_footage(footage), f"Behind them: {footage}."
+    rate = footage_view.footage_frame_rate(take)
+    if rate is None:  # one frame has no rate
+        rate = footage_view.nearest_frame_rate(clip.fps if clip and clip.fps > 0 else 24.0)
+    scene.render.fps, scene.render.fps_base = rate.fps, rate.base
+
+    built = build_scene(take, models, scene, start=start, clip=clip, name=take_path.stem)
+    scene.camera = built.camera
+    footage_view.match_render_size(scene, take)
+    footage_view.light_scene(scene)
+    footage_view.look_through_camera()
+    scene.frame_start, scene.frame_end = int(np.floor(built.frames[0])), int(np.ceil(built.frames[-1]))
+    scene.frame_set(scene.frame_start)
+    _save_whole(output)
+
+    sentences = [f"Wrote {output}.", built.sentence(rate), *built.notes, hands, background]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m addon", description="Turn a hand take into a .blend file.")
+    parser.add_argument("take", type=Path, help="the take (.npz)")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the .blend file to write")
+    parser.add_argument("--footage", type=Path, help="movie or folder of images behind the hands")
+    parser.add_argument("--frame-start", type=int, default=1, help="scene frame on which the footage begins (1)")
+    options = parser.parse_args(arguments)
+    try:
+        print(write_scene(options.take, options.output, options.footage, options.frame_start))
+    except HandCaptureError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _save_whole(output: Path) -> None:
+    # Beside its place and not in a folder below: Blender writes the footage's path relative to the file.
+    aside = output.resolve().with_name(f".{output.stem}.{os.getpid()}.blend")
+    try:
+        bpy.ops.wm.save_as_mainfile(filepath=str(aside), compress=True, check_existing=False)
+        aside.replace(output)
+    except (RuntimeError, OSError) as error:
+        aside.unlink(missing_ok=True)
+        reason = str(error).strip().splitlines()[0].removeprefix("Error: ")
+        raise OutputError(f"Cannot write {output}: {reason}; choose another folder.") from error
+
+
+def _end(code: int) -> NoReturn:
+    # Leaving Python the usual way, bpy can crash (4.2) or hang (4.5).
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    try:
+        _code = main()
+    except SystemExit as ending:  # argparse has told already
+        _code = ending.code if isinstance(ending.code, int) else 1
+    except BaseException:  # a defect of this program: told in full, and the exit stays safe
+        traceback.print_exc()
+        _code = 1
+    _end(_code)

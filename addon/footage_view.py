@@ -1,0 +1,213 @@
+"""The camera that saw the footage, the footage behind it, and a scene fit to look through it.
+
+No hands and no keys here.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import bpy
+import numpy as np
+from mathutils import Matrix
+from numpy.typing import NDArray
+
+from dir_core.errors import FootageError
+from dir_core.take import Take
+
+from .axes import camera_to_blender
+
+Array = NDArray[Any]
+
+SENSOR_WIDTH: Final = 36.0
+"""Millimetres; only the ratio to the focal length matters, this is what a photographer reads as full frame."""
+
+_CLIP_START, _CLIP_END = 0.01, 100.0
+_NTSC: Final = 1.001
+_PICTURE_SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".exr", ".bmp", ".webp", ".tga"})
+_RATE_TOLERANCE: Final = 1e-3
+
+
+@dataclass(frozen=True)
+class FrameRate:
+    """A frame rate as Blender stores it: fps / base, for example 30 / 1.001."""
+
+    fps: int
+    base: float
+
+    @property
+    def value(self) -> float:
+        """Frames per second."""
+        return self.fps / self.base
+
+    def __str__(self) -> str:
+        return f"{self.value:.6g}"
+
+
+def nearest_frame_rate(rate: float) -> FrameRate:
+    """The frame rate for `rate` frames per second; whole and NTSC rates come out exact.
+
+    Raises:
+        FootageError: the rate is not a positive number.
+    """
+    if not (math.isfinite(rate) and rate > 0):
+        raise FootageError(f"The frame rate of the footage is {rate}, capture the clip again.")
+    fps = max(1, round(rate))
+    if abs(rate / fps - 1.0) < _RATE_TOLERANCE / 4:
+        return FrameRate(fps, 1.0)
+    ntsc = max(1, round(rate * _NTSC))
+    if abs(rate * _NTSC / ntsc - 1.0) < _RATE_TOLERANCE / 4:
+        return FrameRate(ntsc, _NTSC)
+    return FrameRate(fps, fps / rate)
+
+
+def scene_frame_rate(scene: Any) -> FrameRate:
+    """The frame rate a scene plays at."""
+    return FrameRate(scene.render.fps, scene.render.fps_base)
+
+
+def footage_frame_rate(take: Take) -> FrameRate | None:
+    """The frame rate of the take's source: as its meta says, else from its time stamps; None for a lone frame."""
+    rate = _source(take).get("frame_rate")
+    if isinstance(rate, int | float) and math.isfinite(rate) and rate > 0:
+        return nearest_frame_rate(float(rate))
+    if len(take) < 2 or take.frame[-1] <= take.frame[0]:
+        return None
+    return nearest_frame_rate(float((take.frame[-1] - take.frame[0]) / (take.time[-1] - take.time[0])))
+
+
+def find_footage(take: Take) -> tuple[Any, str]:
+    """The footage the take was captured from as a movie clip, and a sentence for the user.
+
+    The clip is None, and the sentence says why, where it has gone or cannot be read.
+    """
+    path = _source(take).get("path")
+    if not isinstance(path, str) or not path:
+        return None, "The take does not say where its footage is, so there is no background."
+    try:
+        return load_footage(Path(path)), f"Behind them: {path}."
+    except FootageError as error:
+        return None, f"There is no background: {error}"
+
+
+def load_footage(path: Path) -> Any:
+    """Load a movie, a folder of numbered pictures, their pattern or their first as a movie clip.
+
+    Raises:
+        FootageError: there is nothing at the path, or Blender cannot read it.
+    """
+    first = _first_picture(path)
+    try:
+        clip = bpy.data.movieclips.load(str(first.resolve()))
+    except RuntimeError as error:
+        raise FootageError(f"Blender cannot read the footage {path}, convert it to a common format.") from error
+    if not (clip.size[0] and clip.frame_duration):
+        bpy.data.movieclips.remove(clip)
+        raise FootageError(f"Blender cannot read the footage {path}, convert it to a common format.")
+    return clip
+
+
+def add_camera(take: Take, collection: Any) -> Any:
+    """Add the camera of the take at the origin, looking along camera z, and return its object.
+
+    Principal point and focal length come from the take's camera matrix, and hold for renders of its image size.
+    """
+    width, height = (float(size) for size in take.image_size)
+    matrix = np.asarray(take.camera_matrix, np.float64)
+    data = bpy.data.cameras.new("Footage Camera")
+    data.sensor_fit = "HORIZONTAL"
+    data.sensor_width = SENSOR_WIDTH
+    data.lens = SENSOR_WIDTH * matrix[0, 0] / width
+    # Blender measures both shifts in sensor widths, and vertical ones on the stretched pixels of the render.
+    data.shift_x = (width / 2 - matrix[0, 2]) / width
+    data.shift_y = (matrix[1, 2] - height / 2) / width * (matrix[0, 0] / matrix[1, 1])
+    data.clip_start, data.clip_end = _CLIP_START, _CLIP_END
+    data.display_size = 0.1
+    data.show_passepartout, data.passepartout_alpha = True, 0.8
+    camera = bpy.data.objects.new("Footage Camera", data)
+    right, up, back = camera_to_blender(np.array([[1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, -1.0]]))
+    camera.matrix_world = Matrix(np.column_stack([right, up, back]).tolist()).to_4x4()
+    collection.objects.link(camera)
+    return camera
+
+
+def match_render_size(scene: Any, take: Take) -> None:
+    """Make the scene render frames of the take's size, so that its camera frames exactly what the footage shows."""
+    render = scene.render
+    render.resolution_x, render.resolution_y = (int(size) for size in take.image_size)
+    render.resolution_percentage = 100
+    # Blender allows only aspects of 1 and more.
+    aspect = float(take.camera_matrix[0, 0] / take.camera_matrix[1, 1])
+    render.pixel_aspect_x, render.pixel_aspect_y = max(1.0, 1.0 / aspect), max(1.0, aspect)
+
+
+def show_footage(camera: Any, clip: Any, start: int) -> None:
+    """Put the clip behind everything the camera sees, its first frame on scene frame `start`.
+
+    In step with the keys as long as the scene plays at the footage's frame rate.
+    """
+    clip.frame_start = start
+    background = camera.data.background_images.new()
+    background.source = "MOVIE_CLIP"
+    background.clip = clip
+    background.alpha = 1.0
+    background.display_depth = "BACK"
+    background.frame_method = "STRETCH"  # the render has the footage's shape, so nothing is stretched or cut
+    background.clip_user.use_render_undistorted = False
+    camera.data.show_background_images = True
+
+
+def light_scene(scene: Any) -> None:
+    """Give an empty scene a neutral world, a soft key light behind the camera and colours true to the footage."""
+    world = bpy.data.worlds.new("World")
+    if world.node_tree is None:  # from 5.0 every world has nodes, and asking for them warns
+        world.use_nodes = True
+    background = next(node for node in world.node_tree.nodes if node.type == "BACKGROUND")
+    background.inputs["Color"].default_value = (0.5, 0.5, 0.5, 1.0)
+    background.inputs["Strength"].default_value = 0.6
+    scene.world = world
+
+    data = bpy.data.lights.new("Key Light", "SUN")
+    data.energy = 2.5
+    data.angle = math.radians(20.0)  # soft shadows
+    light = bpy.data.objects.new("Key Light", data)
+    light.location = (-0.5, -0.5, 1.0)
+    light.rotation_euler = (math.radians(50.0), 0.0, math.radians(-30.0))
+    scene.collection.objects.link(light)
+    scene.view_settings.view_transform = "Standard"  # AgX would change the colours of the footage
+
+
+def look_through_camera() -> None:
+    """Turn every 3D view of the file to its scene's camera, so that it opens looking right."""
+    for screen in bpy.data.screens:
+        for area in screen.areas:
+            if area.type == "VIEW_3D":
+                area.spaces.active.region_3d.view_perspective = "CAMERA"
+                area.spaces.active.clip_start = _CLIP_START
+
+
+def _source(take: Take) -> dict[str, Any]:
+    source = take.meta.get("source")
+    return source if isinstance(source, dict) else {}
+
+
+def _first_picture(path: Path) -> Path:
+    """The file to load: a movie or picture itself, the first picture of a folder or of a pattern as shot_%04d.png."""
+    numbered = re.search(r"%0?\d*d", path.name)
+    if path.is_dir():
+        found = [picture for picture in path.iterdir() if picture.suffix.lower() in _PICTURE_SUFFIXES]
+    elif numbered and not path.exists() and path.parent.is_dir():
+        name = re.escape(path.name[: numbered.start()]) + r"\d+" + re.escape(path.name[numbered.end() :])
+        found = [picture for picture in path.parent.iterdir() if re.fullmatch(name, picture.name)]
+    else:
+        found = [path] if path.exists() else []
+    if not found:
+        raise FootageError(f"There is no footage at {path}, check the path.")
+    return min(found, key=_natural_key)
+
+
+def _natural_key(path: Path) -> list[tuple[int, int, str]]:
+    parts = re.split(r"(\d+)", path.name.lower())
+    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]

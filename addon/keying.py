@@ -1,0 +1,171 @@
+"""Arrays to F-curves: the only file that knows how the Actions of Blender 4.2 to 5.x are laid out.
+
+Knows bones by name and nothing about hands, takes or cameras.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import bpy
+import numpy as np
+from numpy.typing import NDArray
+
+from dir_core import rotations as quaternions
+
+Array = NDArray[Any]
+
+HAS_SLOTS: Final = bpy.app.version >= (4, 4, 0)
+"""From 4.4 one action holds a slot per object; before, an action belongs to one object."""
+
+# Numbers of the enums of bpy.types.Keyframe, the same from 4.2 to 5.2.
+_CONSTANT, _LINEAR = 0, 1
+_AUTO_CLAMPED = 4
+_KEYFRAME, _BREAKDOWN = 0, 2
+
+_FRAME_DECIMALS: Final = 4
+_WHOLE_FRAME_TOLERANCE: Final = 0.02
+
+
+def frames_from_times(times: Array, start: float, rate: float) -> Array:
+    """Scene frames [K] of time stamps [K] in seconds: start + time * rate, on time and free of float noise.
+
+    Containers that round time stamps to milliseconds put the frames of a constant-rate clip a hundredth of a frame
+    beside the whole one; where that is so for every key, the keys go on whole frames.
+    """
+    frames = np.round(start + np.asarray(times, np.float64) * rate, _FRAME_DECIMALS)
+    whole = np.round(frames)
+    if np.abs(frames - whole).max(initial=0) < _WHOLE_FRAME_TOLERANCE and np.all(np.diff(whole) > 0):
+        return whole
+    return frames
+
+
+def key_armature(
+    armature: Any,
+    frames: Array,
+    *,
+    rotations: Mapping[str, Array],
+    locations: Mapping[str, Array],
+    properties: Mapping[str, Array],
+    observed: Array | None = None,
+    action: Any = None,
+    name: str = "Hands",
+) -> Any:
+    """Key bones and custom properties of `armature` in bulk; curves that are keyed already are replaced.
+
+    Rotations and locations are LINEAR between keys: footage gives a key per frame, so a straight line never leaves
+    what was measured, holds still where the take holds still, and the normalised line between two neighbouring
+    quaternions is the shortest arc. Handles are AUTO_CLAMPED, so switching to Bezier later is one key press.
+    Custom properties are CONSTANT: a frame's value says nothing about the time before it.
+
+    Args:
+        armature: the armature object.
+        frames: [K] scene frames, increasing, fractions allowed.
+        rotations: bone name -> [K, 4] unit quaternions (w, x, y, z); signs are made continuous here.
+        locations: bone name -> [K, 3] in the bone's rest axes, metres.
+        properties: custom property of the armature object -> [K].
+        observed: [K] bool; keys that were not observed are drawn as breakdowns in the dope sheet.
+        action: where slots exist, the action to add this armature's slot to; before 4.4 it is used only if it is
+            the armature's own. None makes a new one.
+        name: name of a new action.
+
+    Returns:
+        The action that holds the curves, assigned to the armature.
+    """
+    frames = np.asarray(frames, np.float64)
+    seen = np.ones(len(frames), dtype=bool) if observed is None else np.asarray(observed, dtype=bool)
+    key_types = np.where(seen, _KEYFRAME, _BREAKDOWN).astype(np.int32)
+    action, curves = _open_curves(armature, action, name)
+
+    for bone, values in rotations.items():
+        path = f'pose.bones["{bpy.utils.escape_identifier(bone)}"].rotation_quaternion'
+        continuous = quaternions.make_continuous(np.asarray(values, np.float64))
+        for index in range(4):
+            _write_curve(curves.open(path, index, bone), frames, continuous[:, index], _LINEAR, key_types)
+    for bone, values in locations.items():
+        path = f'pose.bones["{bpy.utils.escape_identifier(bone)}"].location'
+        for index in range(3):
+            _write_curve(curves.open(path, index, bone), frames, np.asarray(values)[:, index], _LINEAR, key_types)
+    for prop, values in properties.items():
+        path = f'["{bpy.utils.escape_identifier(prop)}"]'
+        _write_curve(curves.open(path, 0, "Capture"), frames, np.asarray(values), _CONSTANT, key_types)
+    return action
+
+
+def curves_of(armature: Any) -> Any:
+    """The F-curves that animate `armature`, iterable, in every layout; empty without an action."""
+    data = armature.animation_data
+    if data is None or data.action is None:
+        return ()
+    if not HAS_SLOTS:
+        return data.action.fcurves
+    bag = _channelbag(data.action, data.action_slot)
+    return () if bag is None else bag.fcurves
+
+
+class _LegacyCurves:
+    """The curves of one object in an action of 4.2 and 4.3."""
+
+    def __init__(self, action: Any) -> None:
+        self._fcurves = action.fcurves
+
+    def open(self, path: str, index: int, group: str) -> Any:
+        curve = self._fcurves.find(path, index=index)
+        return curve if curve is not None else self._fcurves.new(path, index=index, action_group=group)
+
+
+class _SlotCurves:
+    """The curves of one slot in a layered action, 4.4 and newer."""
+
+    def __init__(self, bag: Any) -> None:
+        self._bag = bag
+
+    def open(self, path: str, index: int, group: str) -> Any:
+        curve = self._bag.fcurves.find(path, index=index)
+        if curve is None:
+            curve = self._bag.fcurves.new(path, index=index)
+            curve.group = self._bag.groups.get(group) or self._bag.groups.new(group)
+        return curve
+
+
+def _open_curves(armature: Any, action: Any, name: str) -> tuple[Any, _LegacyCurves | _SlotCurves]:
+    data = armature.animation_data or armature.animation_data_create()
+    if not HAS_SLOTS:
+        if action is None or data.action != action:
+            action = bpy.data.actions.new(f"{name} {armature.name}")
+            data.action = action
+        return action, _LegacyCurves(action)
+    if action is None:
+        action = bpy.data.actions.new(name)
+    slot = data.action_slot if data.action == action else None
+    if slot is None:
+        slot = action.slots.new(id_type="OBJECT", name=armature.name)
+    data.action = action
+    data.action_slot = slot
+    return action, _SlotCurves(_channelbag(action, slot, ensure=True))
+
+
+def _channelbag(action: Any, slot: Any, *, ensure: bool = False) -> Any:
+    if slot is None:
+        return None
+    if ensure:
+        layer = action.layers[0] if action.layers else action.layers.new("Layer")
+        strip = layer.strips[0] if layer.strips else layer.strips.new(type="KEYFRAME")
+        return strip.channelbag(slot, ensure=True)
+    for layer in action.layers:
+        for strip in layer.strips:
+            return strip.channelbag(slot)
+    return None
+
+
+def _write_curve(curve: Any, frames: Array, values: Array, interpolation: int, key_types: Array) -> None:
+    points = curve.keyframe_points
+    points.clear()
+    points.add(len(frames))
+    points.foreach_set("co", np.column_stack([frames, values]).astype(np.float32).ravel())
+    points.foreach_set("interpolation", np.full(len(frames), interpolation, np.int32))
+    points.foreach_set("type", key_types)
+    # New points have free handles at the origin, which would run wild once somebody asks for Bezier.
+    handles = np.full(len(frames), _AUTO_CLAMPED, np.int32)
+    points.foreach_set("handle_left_type", handles)
+    points.foreach_set("handle_right_type", handles)
+    curve.update()

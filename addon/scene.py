@@ -1,0 +1,178 @@
+"""A Take becomes hands, keys, camera and footage in a scene: the one way the operator and the command line share.
+
+Only the order of the steps lives here; each step lives in hand_rig, keying or footage_view.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import bpy
+import numpy as np
+
+from dir_core.conventions import SIDES, Side
+from dir_core.errors import HandModelError, TakeError
+from dir_core.hand_model import HandModel, load_hand_models, open_hand_models
+from dir_core.take import HandTrack, Take
+
+from . import footage_view, hand_rig, keying
+from .hand_rig import HandRig
+
+CONFIDENCE_PROPERTY = "confidence"
+"""Keyed on each armature object: mean key-point confidence 0..1, 0 where the hand was not seen."""
+
+
+@dataclass(frozen=True, eq=False)
+class BuiltScene:
+    """What was built from a take.
+
+    Attributes:
+        hands: the rig of each side.
+        camera: the camera object.
+        actions: the actions that hold the keys: one, or one per armature before 4.4.
+        frames: [K] keyed scene frames.
+        observed: frames in which each hand was seen.
+        notes: sentences the user should read.
+    """
+
+    hands: dict[Side, HandRig]
+    camera: Any
+    actions: tuple[Any, ...]
+    frames: Any
+    observed: dict[Side, int]
+    notes: tuple[str, ...]
+
+    def sentence(self, rate: footage_view.FrameRate) -> str:
+        """What was done, in numbers, with `rate` the scene's frame rate."""
+        first, last = (f"{frame:.10g}" for frame in (self.frames[0], self.frames[-1]))
+        keyed = f"Keyed {len(self.frames)} frames on scene frames {first} to {last} at {rate} fps"
+        seen = ", ".join(f"{side} hand seen in {self.observed[side]}" for side in SIDES)
+        return f"{keyed}; {seen}."
+
+
+def find_models(take: Take) -> tuple[Mapping[Side, HandModel], str]:
+    """The hand models the take was fitted with, and a sentence for the user if they are not to be had.
+
+    Raises:
+        HandModelError: the open hand of the installation is incomplete.
+    """
+    models = open_hand_models()
+    wanted = _fitted_model(take)
+    if wanted in (None, models["right"].name):
+        return models, ""
+    settings = take.meta["settings"]
+    folder = settings.get("hand_model") if isinstance(settings, dict) else None
+    try:
+        if isinstance(folder, str) and folder:
+            return load_hand_models(folder), ""
+        reason = "the take does not say where it is"
+    except HandModelError as error:
+        reason = str(error)
+    return models, f"The take was fitted with {wanted} and shows the open hand in its mean shape: {reason}"
+
+
+def build_scene(
+    take: Take,
+    models: Mapping[Side, HandModel],
+    scene: Any,
+    *,
+    start: int = 1,
+    clip: Any = None,
+    name: str = "Hands",
+) -> BuiltScene:
+    """Build both hands, their keys, the camera and its background in a new collection of `scene`.
+
+    Frame rate, frame range, render size and active camera of the scene stay as they are. `scene` has to be the one
+    in the current context, and Blender in object mode.
+
+    Args:
+        take: the take.
+        models: a hand model per side.
+        scene: where to build.
+        start: scene frame of the footage's time 0.
+        clip: the footage as a movie clip, or None.
+        name: of the collection and of the action.
+
+    Raises:
+        TakeError: the take has no frames.
+    """
+    if not len(take):
+        raise TakeError("The take has no frames, capture the clip again.")
+    collection = bpy.data.collections.new(name)
+    scene.collection.children.link(collection)
+    rate = footage_view.scene_frame_rate(scene)
+    frames = keying.frames_from_times(take.time, start, rate.value)
+
+    hands: dict[Side, HandRig] = {}
+    actions: list[Any] = []
+    for side in SIDES:
+        track = take.hand(side)
+        # The shape components of another model mean something else.
+        known = _fitted_model(take) in (None, models[side].name)
+        shape = track.shape if known else np.zeros_like(track.shape)
+        hands[side] = hand_rig.build_hand(models[side], shape, float(track.scale[0]), collection)
+        action = key_hand(hands[side], track, frames, action=actions[-1] if actions else None, name=name)
+        if action not in actions:
+            actions.append(action)
+        if not track.observed.any():
+            _hide(hands[side])  # its pose was never seen and would stand in the way at the camera
+
+    camera = footage_view.add_camera(take, collection)
+    if clip is not None:
+        footage_view.show_footage(camera, clip, start)
+    return BuiltScene(
+        hands=hands,
+        camera=camera,
+        actions=tuple(actions),
+        frames=frames,
+        observed={side: int(take.hand(side).observed.sum()) for side in SIDES},
+        notes=tuple(_notes(take, models, rate, clip)),
+    )
+
+
+def key_hand(hand: HandRig, track: HandTrack, frames: Any, *, action: Any = None, name: str = "Hands") -> Any:
+    """Key the poses of `track` and its confidence on scene `frames` [T]; returns the action."""
+    basis, location = hand_rig.basis_pose(hand.armature, hand.side, track.rotation, track.translation)
+    names = hand_rig.bone_names(hand.side)
+    hand.armature[CONFIDENCE_PROPERTY] = 0.0
+    hand.armature.id_properties_ui(CONFIDENCE_PROPERTY).update(
+        min=0.0, max=1.0, description="How surely the footage shows this hand; 0 where it was not seen"
+    )
+    return keying.key_armature(
+        hand.armature,
+        frames,
+        rotations={bone: basis[:, joint] for joint, bone in enumerate(names)},
+        locations={names[0]: location},
+        properties={CONFIDENCE_PROPERTY: np.where(track.observed, track.confidence.mean(axis=1), 0.0)},
+        observed=track.observed,
+        action=action,
+        name=name,
+    )
+
+
+def _fitted_model(take: Take) -> str | None:
+    model = take.meta["hand_model"]
+    return model.get("name") if isinstance(model, dict) else None
+
+
+def _hide(hand: HandRig) -> None:
+    for item in (hand.armature, hand.mesh):
+        item.hide_viewport = item.hide_render = True
+
+
+def _notes(take: Take, models: Mapping[Side, HandModel], rate: footage_view.FrameRate, clip: Any) -> list[str]:
+    notes = []
+    for side in SIDES:
+        if not take.hand(side).observed.any():
+            notes.append(f"The {side} hand was never seen and is hidden.")
+    source_rate = footage_view.footage_frame_rate(take)
+    if source_rate is not None and abs(source_rate.value / rate.value - 1.0) > 1e-4:
+        mapping = f"The footage has {source_rate} fps and the scene {rate}: keys are on time"
+        step = f", {rate.value / source_rate.value:.4g} scene frames per footage frame"
+        notes.append(
+            f"{mapping}{step}{', but the background shows one footage frame per scene frame' if clip else ''}."
+        )
+    if clip is not None and tuple(clip.size) != tuple(take.image_size):
+        sizes = f"{clip.size[0]}x{clip.size[1]} pixels and the take {take.image_size[0]}x{take.image_size[1]}"
+        notes.append(f"The footage has {sizes}: the background may be turned or cropped.")
+    return notes

@@ -1,0 +1,185 @@
+"""`python -m addon` as a user meets it: a process of its own, its exit code, its words and its file."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import bpy
+import numpy as np
+import pytest
+
+from addon import hand_rig
+from addon.scene import CONFIDENCE_PROPERTY
+from dir_core.camera import project
+from dir_core.conventions import SIDES
+from dir_core.take import save_take
+from tests.blender.pictures import write_pictures
+from tests.blender.test_footage_view import pixels_of
+from tests.takes import make_take
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def run(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "addon", *map(str, arguments)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        **options,
+    )
+
+
+def save(take, path):
+    save_take(take, path)
+    return path
+
+
+def bone_heads(scene, side, frame):
+    whole = int(np.floor(frame))
+    scene.frame_set(whole, subframe=float(frame - whole))
+    armature = bpy.data.objects[f"Hand {side.title()}"].evaluated_get(bpy.context.evaluated_depsgraph_get())
+    return np.array([armature.matrix_world @ armature.pose.bones[name].head for name in hand_rig.bone_names(side)])
+
+
+@pytest.mark.parametrize(("rate", "stored", "first"), [(30000 / 1001, (30, 1.001), 0), (25.0, (25, 1.0), 50)])
+def test_hands_lie_on_the_footage(models, tmp_path, rate, stored, first):
+    folder = tmp_path / "mit Leerzeichen und Ünïcode 手"
+    pictures = write_pictures(folder / "pictures", 80, (128, 72))
+    take = make_take(
+        models, count=24, rate=rate, first_frame=first, image_size=(128, 72), focal_length=110.0,
+        source={"path": str(pictures)},
+    )  # fmt: skip
+    output = folder / "Ergebnis 手.blend"
+    done = run(save(take, folder / "take é.npz"), "-o", output)
+    assert done.returncode == 0, done.stderr
+    assert f"Keyed 24 frames on scene frames {1 + first} to {24 + first}" in done.stdout
+    assert sorted(path.name for path in folder.iterdir()) == ["Ergebnis 手.blend", "pictures", "take é.npz"]
+
+    bpy.ops.wm.open_mainfile(filepath=str(output))
+    scene = bpy.context.scene
+    assert (scene.render.fps, scene.render.fps_base) == pytest.approx(stored)
+    assert (scene.frame_start, scene.frame_end, scene.frame_current) == (1 + first, 24 + first, 1 + first)
+    assert (scene.render.resolution_x, scene.render.resolution_y) == (128, 72)
+    assert scene.view_settings.view_transform == "Standard"
+    (background,) = scene.camera.data.background_images
+    assert background.clip.frame_start == 1
+    assert Path(bpy.path.abspath(background.clip.filepath)).parent == pictures
+    views = [area for screen in bpy.data.screens for area in screen.areas if area.type == "VIEW_3D"]
+    assert {area.spaces.active.region_3d.view_perspective for area in views} == {"CAMERA"}
+    for side in SIDES:
+        rows = [0, 5, 9, 13, 17, 1]
+        joints = [0, 1, 4, 10, 7, 13]
+        for index in (0, 12, 23):
+            heads = bone_heads(scene, side, 1 + first + index)
+            seen = pixels_of(scene, scene.camera, heads[joints], (128, 72))
+            truth = project(take.hand(side).keypoints_3d[index], take.camera_matrix)[rows]
+            np.testing.assert_allclose(seen, truth, atol=0.01)
+
+
+def test_footage_and_start_can_be_given(models, tmp_path):
+    pictures = write_pictures(tmp_path / "pictures", 3)
+    output = tmp_path / "out.blend"
+    done = run(save(make_take(models, count=3), tmp_path / "take.npz"), "-o", output,
+               "--footage", pictures / "shot_0001.png", "--frame-start", 1001)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    bpy.ops.wm.open_mainfile(filepath=str(output))
+    assert bpy.context.scene.frame_start == 1001
+    assert bpy.data.movieclips[0].frame_start == 1001
+
+
+def test_a_movie_plays_behind_the_hands(models, shared, tmp_path):
+    movie = shared / "footage" / "two_hands_composite.mp4"
+    output = tmp_path / "out.blend"
+    take = make_take(models, count=3, source={"path": str(movie)})
+    done = run(save(take, tmp_path / "take.npz"), "-o", output)
+    assert done.returncode == 0, done.stderr
+    bpy.ops.wm.open_mainfile(filepath=str(output))
+    (background,) = bpy.context.scene.camera.data.background_images
+    assert background.clip.source == "MOVIE"
+    assert background.clip.frame_duration > 1
+
+
+def test_without_footage_there_is_a_note_and_no_background(models, tmp_path):
+    output = tmp_path / "out.blend"
+    take = make_take(models, count=3, source={"path": str(tmp_path / "moved.mp4")})
+    done = run(save(take, tmp_path / "take.npz"), "-o", output)
+    assert done.returncode == 0, done.stderr
+    assert "There is no background: There is no footage at" in done.stdout
+    bpy.ops.wm.open_mainfile(filepath=str(output))
+    assert not bpy.context.scene.camera.data.background_images
+
+
+def test_variable_rate_and_gaps_survive_the_file(models, tmp_path):
+    times = np.cumsum([0.0, 0.033, 0.041, 0.029, 0.25, 0.0335])
+    seen = np.array([True, False, True, True, False, True])
+    take = make_take(models, count=6, times=times, observed=seen)
+    output = tmp_path / "out.blend"
+    assert run(save(take, tmp_path / "take.npz"), "-o", output).returncode == 0
+    bpy.ops.wm.open_mainfile(filepath=str(output))
+    scene = bpy.context.scene
+    armature = bpy.data.objects["Hand Left"]
+    for index, time in enumerate(times):
+        heads = bone_heads(scene, "left", 1 + time * 30)
+        posed = take.left.keypoints_3d[index]
+        np.testing.assert_allclose(heads[0], [posed[0, 0], posed[0, 2], -posed[0, 1]], atol=1e-4)
+        scene.frame_set(int(np.floor(1 + time * 30 + 0.01)), subframe=float((1 + time * 30 + 0.01) % 1))
+        confidence = armature.evaluated_get(bpy.context.evaluated_depsgraph_get())[CONFIDENCE_PROPERTY]
+        assert confidence == pytest.approx(0.9 if seen[index] else 0.0)
+
+
+@pytest.mark.parametrize(("count", "seen"), [(1, True), (4, False)])
+def test_smallest_takes(models, tmp_path, count, seen):
+    output = tmp_path / "out.blend"
+    done = run(save(make_take(models, count=count, observed=seen), tmp_path / "take.npz"), "-o", output)
+    assert done.returncode == 0, done.stderr
+    assert output.exists()
+    assert ("never seen" in done.stdout) is not seen
+
+
+def assert_one_sentence(done, folder, *names):
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].endswith(".")
+    assert "Traceback" not in done.stdout + done.stderr
+    assert sorted(path.name for path in folder.iterdir()) == sorted(names)
+
+
+def test_a_damaged_take_is_one_sentence_and_no_file(tmp_path):
+    (tmp_path / "take.npz").write_bytes(b"PK\x03\x04 broken")
+    assert_one_sentence(run(tmp_path / "take.npz", "-o", tmp_path / "out.blend"), tmp_path, "take.npz")
+
+
+def test_a_missing_take_an_empty_take_and_missing_footage_are_one_sentence(models, tmp_path):
+    assert_one_sentence(run(tmp_path / "take.npz", "-o", tmp_path / "out.blend"), tmp_path)
+    save(make_take(models, count=0), tmp_path / "take.npz")
+    assert_one_sentence(run(tmp_path / "take.npz", "-o", tmp_path / "out.blend"), tmp_path, "take.npz")
+    save(make_take(models, count=2), tmp_path / "take.npz")
+    done = run(tmp_path / "take.npz", "-o", tmp_path / "out.blend", "--footage", tmp_path / "none.mp4")
+    assert_one_sentence(done, tmp_path, "take.npz")
+
+
+def test_an_output_that_cannot_be_written_is_one_sentence(models, tmp_path):
+    take = save(make_take(models, count=2), tmp_path / "take.npz")
+    (tmp_path / "folder.blend").mkdir()
+    for output in (tmp_path / "none" / "out.blend", tmp_path / "folder.blend", tmp_path / "out.txt", "/proc/out.blend"):
+        assert_one_sentence(run(take, "-o", output), tmp_path, "take.npz", "folder.blend")
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_one_sentence(models, tmp_path):
+    take = save(make_take(models, count=2), tmp_path / "take.npz")
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    assert_one_sentence(run(take, "-o", locked / "out.blend"), tmp_path, "take.npz", "locked")
+
+
+def test_an_older_file_is_kept_when_the_run_fails(tmp_path):
+    (tmp_path / "out.blend").write_bytes(b"older work")
+    (tmp_path / "take.npz").write_bytes(b"broken")
+    assert run(tmp_path / "take.npz", "-o", tmp_path / "out.blend").returncode != 0
+    assert (tmp_path / "out.blend").read_bytes() == b"older work"
