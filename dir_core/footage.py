@@ -20,14 +20,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# FFmpeg reads this when the first video is opened; what matters of its chatter becomes a FootageError.
+# Read when the first video is opened; what matters of the chatter of FFmpeg and OpenCV becomes a FootageError.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 
 import cv2
 
 from dir_core.errors import FootageError, SettingsError
 from dir_core.mp4_index import Mp4Index, read_mp4_index
+
+cv2.setLogLevel(0)
 
 Array = NDArray[Any]
 
