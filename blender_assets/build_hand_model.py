@@ -317,7 +317,8 @@ def joint_regressor(mesh: Mesh, weights: Array, shape: Array, joint_shape: Array
         target[0] = 1.0
         spread = constraints * trust
         correction = np.linalg.pinv(spread @ constraints.T, rcond=1e-7) @ (target - constraints @ trust)
-        rows[joint, near] = trust + spread.T @ correction
+        row = trust + spread.T @ correction
+        rows[joint, near] = row / row.sum()
     return rows
 
 

@@ -226,9 +226,9 @@ class HandModel:
         basis = (weights[:, :, None] * homogeneous[:, None, :]).reshape(len(rest), -1)
         shifts = joints - np.einsum("njab,jb->nja", turns, rest_joints)
         moves = np.concatenate([np.swapaxes(turns, -1, -2), shifts[:, :, None, :]], axis=2)
-        skinned = basis @ moves.reshape(len(turns), -1, 3)
+        skinned = basis @ moves.reshape(len(turns), 4 * len(JOINTS), 3)
         if self._has_pose_directions:
-            bends = (matrices[:, 1:] - np.eye(3)).reshape(len(matrices), -1)
+            bends = (matrices[:, 1:] - np.eye(3)).reshape(len(matrices), 3 * _POSE_COUNT)
             offsets = np.tensordot(bends, self.pose_directions[rows], axes=(1, 2))
             blended = np.tensordot(turns, weights, axes=(1, 1))  # [N, 3, 3, R]
             skinned = skinned + np.einsum("nabr,nrb->nra", blended, offsets)
@@ -440,6 +440,10 @@ def _has_wrong_sign(path: Path, template: Array, shape_directions: Array) -> boo
 # --- MANO's pickles, without running anything that is in them -------------------------------------------
 
 
+class _RefusedError(Exception):
+    """A pickle asks for something that a hand model has no use for."""
+
+
 class _Inert:
     """Stands in for a class of a library that is not needed: keeps the state, does nothing with it."""
 
@@ -474,33 +478,40 @@ class _SparseRows(_Inert):
 def _make_array(subtype: object, shape: tuple[int, ...], _kind: object) -> Array:
     """numpy's first step of rebuilding an array: an empty one, filled by its state."""
     if subtype is not _ARRAY or shape != (0,):
-        raise pickle.UnpicklingError("an array is not built as numpy writes it")
+        raise _RefusedError("an array is not built as numpy writes it")
     return np.empty(0, np.int8)
 
 
 def _make_type(code: str, *_flags: object) -> Any:
     kind = np.dtype(str(code))
     if kind.hasobject:
-        raise pickle.UnpicklingError("it holds an array of objects")
+        raise _RefusedError("it holds an array of objects")
     return kind
 
 
 def _make_scalar(kind: Any, data: bytes | str) -> Any:
     if not isinstance(kind, np.dtype) or kind.hasobject:
-        raise pickle.UnpicklingError("it holds a number of unknown type")
+        raise _RefusedError("it holds a number of unknown type")
     return np.frombuffer(data if isinstance(data, bytes) else data.encode("latin1"), kind, 1)[0]
+
+
+def _make_filled_array(data: bytes, kind: Any, shape: tuple[int, ...], order: str) -> Array:
+    """How numpy rebuilds an array from protocol 5 on."""
+    if not isinstance(kind, np.dtype) or kind.hasobject:
+        raise _RefusedError("it holds an array of unknown type")
+    return np.frombuffer(data, kind).reshape(shape, order="F" if order == "F" else "C")
 
 
 def _encode(text: str, encoding: str) -> bytes:
     """How Python 3 writes bytes in protocol 2."""
     if encoding != "latin1":
-        raise pickle.UnpicklingError("it holds bytes in an unknown encoding")
+        raise _RefusedError("it holds bytes in an unknown encoding")
     return text.encode("latin1")
 
 
 def _make_object(kind: type, _base: object, _state: object) -> _Inert:
     if not (isinstance(kind, type) and issubclass(kind, _Inert)):
-        raise pickle.UnpicklingError("it holds an object of unknown type")
+        raise _RefusedError("it holds an object of unknown type")
     return kind()
 
 
@@ -511,6 +522,8 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "dtype"): _make_type,
     ("numpy.core.multiarray", "_reconstruct"): _make_array,
     ("numpy._core.multiarray", "_reconstruct"): _make_array,
+    ("numpy.core.numeric", "_frombuffer"): _make_filled_array,
+    ("numpy._core.numeric", "_frombuffer"): _make_filled_array,
     ("numpy.core.multiarray", "scalar"): _make_scalar,
     ("numpy._core.multiarray", "scalar"): _make_scalar,
     ("_codecs", "encode"): _encode,
@@ -537,16 +550,16 @@ class _ArrayUnpickler(pickle.Unpickler):
         try:
             return _ALLOWED[module, name]
         except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no hand model needs") from None
+            raise _RefusedError(f"it asks for {module}.{name}, which no hand model needs") from None
 
     def persistent_load(self, _identity: Any) -> Any:
-        raise pickle.UnpicklingError("it refers to data outside the file")
+        raise _RefusedError("it refers to data outside the file")
 
 
 def _unpickle(data: bytes, path: Path) -> dict[str, Any]:
     try:
         fields = _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
-    except pickle.UnpicklingError as error:
+    except _RefusedError as error:
         raise HandModelError(f"{path} is not trusted: {error}; get the file from its official site.") from error
     # A damaged pickle can fail anywhere; whatever the way, it is a damaged file and nothing has run.
     except Exception as error:
