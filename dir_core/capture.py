@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from dir_core import __version__
 from dir_core.camera import focal_length_from_field_of_view, make_camera_matrix
 from dir_core.conventions import DEFAULT_HAND_LENGTH, SIDES, Side
-from dir_core.errors import SettingsError
 from dir_core.detection.tracker import LandmarkClip
+from dir_core.errors import SettingsError
 from dir_core.estimator import Estimator, make_estimator
 from dir_core.fitting.clip import FittedHand, fit_hands
 from dir_core.footage import FootageInfo, open_footage

@@ -11,16 +11,17 @@ from dir_core import rotations
 from dir_core.camera import rays
 from dir_core.clean_up.smoothing import bridge_gaps, smooth_vectors
 from dir_core.conventions import JOINTS, SHAPE_COUNT, Side
+from dir_core.detection.tracker import HandLandmarkTrack
 from dir_core.fitting.degrees_of_freedom import finger_geometry
 from dir_core.fitting.hand_pose import fit_pose
 from dir_core.fitting.hand_shape import bone_lengths, fit_shape
 from dir_core.hand_model import HandModel
-from dir_core.detection.tracker import HandLandmarkTrack
 
 Array = NDArray[Any]
 
 _LANDMARK_NOISE = 0.006  # metres, nominal for the smoother
 _PIXEL_NOISE = 0.03  # of the hand's extent in the image, the same noise seen through the camera
+_CUTOFF = 2.5  # Hz; light, because a raw take must keep fast motion: clean-up may smooth more, never less
 _DEPTH_NOISE = 0.02  # of the depth
 _DEPTH_CUTOFF = 0.75  # Hz; a hand's depth is its least certain number and moves slowly
 
@@ -90,9 +91,9 @@ def fit_hands(
 def _steady_landmarks(track: HandLandmarkTrack, time: Array) -> tuple[Array, Array]:
     """Smoothed 3D landmarks [T, 21, 3] and pixels [T, 21, 2]."""
     weight = track.confidence * track.observed[:, None]
-    landmarks = smooth_vectors(track.keypoints_3d, weight, time, nominal_noise=_LANDMARK_NOISE)
+    landmarks = smooth_vectors(track.keypoints_3d, weight, time, nominal_noise=_LANDMARK_NOISE, cutoff=_CUTOFF)
     extent = _extent(track.keypoints_2d[track.observed])
-    pixels = smooth_vectors(track.keypoints_2d, weight, time, nominal_noise=_PIXEL_NOISE * extent)
+    pixels = smooth_vectors(track.keypoints_2d, weight, time, nominal_noise=_PIXEL_NOISE * extent, cutoff=_CUTOFF)
     return landmarks, pixels
 
 

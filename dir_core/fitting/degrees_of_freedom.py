@@ -1,7 +1,8 @@
 """What a finger can do: its 25 hinge angles, their ranges and their usual values. Data and its geometry only.
 
 Every finger has five angles in this order: bend, spread and twist of its first joint, bend of the
-second, bend of the third. Zero is the model's flat template; positive bend curls towards the palm.
+second, bend of the third. Zero is the model's flat template; positive bend curls towards the palm and
+positive spread leans towards the thumb's side, on both hands.
 Twist cannot be observed from joint positions, so only the thumb's saddle joint has a little of it.
 """
 
@@ -72,9 +73,10 @@ def finger_geometry(model: HandModel, shape: Array, scale: float) -> FingerGeome
     offsets = np.diff(chains, axis=1, prepend=0.0)
     bend = model.flexion_axes(shape)[np.array(FINGER_JOINTS) - 1].astype(np.float64)
     first_bone = offsets[:, 1] / np.linalg.norm(offsets[:, 1], axis=-1, keepdims=True)
-    # The spread axis must be square to the bend axis, and so must the twist axis.
+    # A mirrored turn is the opposite turn about the mirrored axis; the bend axes are mirrored already.
+    mirror = 1.0 if model.side == "right" else -1.0
     twist = first_bone - np.sum(first_bone * bend[:, 0], axis=-1, keepdims=True) * bend[:, 0]
-    twist /= np.linalg.norm(twist, axis=-1, keepdims=True)
+    twist *= mirror / np.linalg.norm(twist, axis=-1, keepdims=True)
     spread = np.cross(twist, bend[:, 0])
     axes = np.stack([bend[:, 0], spread, twist, bend[:, 1], bend[:, 2]], axis=1)
     return FingerGeometry(offsets=offsets, axes=axes, keypoints=keypoints)

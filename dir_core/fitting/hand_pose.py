@@ -30,6 +30,7 @@ Array = NDArray[Any]
 
 _PALM = (0, 1, 5, 9, 13, 17)  # wrist, thumb base and the four knuckles move as one
 _ITERATIONS = 8
+_PLACE_ITERATIONS = 4
 _DAMPING = 1e-3
 _ACCEPTED, _REJECTED = 0.2, 8.0  # factors on the damping
 _LIMIT_STIFFNESS = 50.0  # per radian beyond a limit
@@ -68,7 +69,7 @@ def fit_pose(
     *,
     landmark_noise: float = 0.005,
     pixel_noise: float = 0.012,
-    prior: float = 1.0,
+    prior: float = 0.8,
 ) -> HandPose:
     """Fit the pose of one hand to N frames of landmarks.
 
@@ -140,8 +141,7 @@ def _fit_block(
     frames = len(landmarks)
     rotation, angles = _analytic_start(geometry, landmarks, weight)
     relative = pose_keypoints(geometry, rotation, angles)
-    position = place_on_rays(relative, ray, weight)
-    position[:, 2] = np.maximum(position[:, 2], 0.05)
+    position = _robust_place(relative, ray, weight)
     shift = np.mean(landmarks - relative, axis=1)
     ray_noise = pixel_noise * np.maximum(np.ptp(ray, axis=1).max(axis=-1), 1e-6)
 
@@ -312,6 +312,19 @@ def _solve_arrow(
     return step_wrist, np.clip(step_angles, -_LARGEST_STEP, _LARGEST_STEP)
 
 
+def _robust_place(relative: Array, ray: Array, weight: Array) -> Array:
+    """`place_on_rays` that a wild landmark cannot pull away, at least 5 cm in front of the camera."""
+    trust = weight
+    for _ in range(_PLACE_ITERATIONS):
+        position = place_on_rays(relative, ray, trust)
+        position[:, 2] = np.maximum(position[:, 2], 0.05)
+        placed = relative + position[:, None]
+        miss = np.linalg.norm(placed[..., :2] / np.maximum(placed[..., 2:], 0.02) - ray, axis=-1)
+        typical = np.maximum(np.median(miss, axis=1, keepdims=True), 1e-6)
+        trust = weight / (1 + (miss / (3 * typical)) ** 2)
+    return position
+
+
 def _analytic_start(geometry: FingerGeometry, landmarks: Array, weight: Array) -> tuple[Array, Array]:
     """Palm rotation [N, 3, 3] by Kabsch, then each hinge angle [N, 5, 5] in closed form within its limits."""
     palm = np.array(_PALM)
@@ -336,7 +349,8 @@ def _analytic_start(geometry: FingerGeometry, landmarks: Array, weight: Array) -
         angles[..., bend_index] = np.clip(bend, LOWEST[:, bend_index], HIGHEST[:, bend_index])
         turn = _axis_turn(bend_axis, angles[..., bend_index])
         if rank == 0:
-            spread = np.arcsin(np.clip(np.sum(local * bend_axis, -1), -1, 1))
+            lean = np.cross(geometry.axes[:, 1], bones[:, 0])
+            spread = np.arcsin(np.clip(np.sum(local * lean, -1), -1, 1))
             angles[..., 1] = np.clip(spread, LOWEST[:, 1], HIGHEST[:, 1])
             turn = turn @ _axis_turn(geometry.axes[:, 1], angles[..., 1])
         frame = frame @ turn
