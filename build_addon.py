@@ -328,14 +328,15 @@ def timed_step(title: str) -> Iterator[None]:
     say(f"  done in {time.monotonic() - started:.1f} s")
 
 
-def run_step(title: str, command: Sequence[str | Path]) -> None:
-    """Run one process of the way from video to .blend.
+def run_step(title: str, command: Sequence[str | Path], output: int | None = None) -> None:
+    """Run one process of the way from video to .blend; its standard output goes where `subprocess` takes `output`.
 
     Raises:
         StepError: it failed; its own sentence is already on stderr.
     """
     with timed_step(title):
-        result = subprocess.run([str(word) for word in command], check=False, env=clean_environment(), cwd=ROOT)
+        words = [str(word) for word in command]
+        result = subprocess.run(words, stdout=output, check=False, env=clean_environment(), cwd=ROOT)
         if result.returncode:
             raise StepError(title, result.returncode)
 
@@ -374,12 +375,13 @@ def demo(video: Path | None, output: Path | None) -> None:
     run_step(
         "Measuring",
         [*core, "evaluate", take, *known, "--report", folder / "evaluation.json"],
+        output=subprocess.DEVNULL,  # the same figures are in the table below
     )
     say()
     for line in report_lines(read_report(folder / "capture.json"), read_report(folder / "evaluation.json")):
         say(line)
     say()
-    say(f"Written in {time.monotonic() - started:.0f} s:")
+    say(f"Written, {time.monotonic() - started:.0f} s in all:")
     for path in sorted(folder.iterdir()):
         if path.name != "demo.json":
             say(f"  {path}  ({size_text(path.stat().st_size)})")
@@ -465,7 +467,7 @@ def report_lines(capture: dict[str, Any], evaluation: dict[str, Any]) -> list[st
 
 def size_text(size: int) -> str:
     """A file size as people write it."""
-    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
 
 
 # --------------------------------------------------------------------------------------------------
