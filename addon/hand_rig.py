@@ -5,7 +5,8 @@ No keys, no camera, no files here.
 Rest pose: the model's flat template as the hand of a T pose (palm down, thumb to the front), wrist joint at the
 armature's origin, clip's shape and scale in metres. Every bone lies along its local Y; local X is the flexion axis,
 so that a positive X rotation curls towards the palm on both hands; local Z points out of the palm. Rolls are
-mirror images, names end in .L and .R: Blender's own mirror tools work.
+mirror images (the same pose has the same X and opposite Y and Z on the other hand), names end in .L and .R:
+Blender's own mirror tools work.
 """
 
 from dataclasses import dataclass

@@ -19,7 +19,6 @@ HAS_SLOTS: Final = bpy.app.version >= (4, 4, 0)
 
 # Numbers of the enums of bpy.types.Keyframe, the same from 4.2 to 5.2.
 _CONSTANT, _LINEAR = 0, 1
-_AUTO_CLAMPED = 4
 _KEYFRAME, _BREAKDOWN = 0, 2
 
 _FRAME_DECIMALS: Final = 4
@@ -54,7 +53,7 @@ def key_armature(
 
     Rotations and locations are LINEAR between keys: footage gives a key per frame, so a straight line never leaves
     what was measured, holds still where the take holds still, and the normalised line between two neighbouring
-    quaternions is the shortest arc. Handles are AUTO_CLAMPED, so switching to Bezier later is one key press.
+    quaternions is the shortest arc. Handles are of the user's favourite type, so Bezier is one key press away.
     Custom properties are CONSTANT: a frame's value says nothing about the time before it.
 
     Args:
@@ -163,9 +162,6 @@ def _write_curve(curve: Any, frames: Array, values: Array, interpolation: int, k
     points.add(len(frames))
     points.foreach_set("co", np.column_stack([frames, values]).astype(np.float32).ravel())
     points.foreach_set("interpolation", np.full(len(frames), interpolation, np.int32))
-    points.foreach_set("type", key_types)
-    # New points have free handles at the origin, which would run wild once somebody asks for Bezier.
-    handles = np.full(len(frames), _AUTO_CLAMPED, np.int32)
-    points.foreach_set("handle_left_type", handles)
-    points.foreach_set("handle_right_type", handles)
+    if key_types.any():  # numbers of an enum are slow to write, and new points are keyframes already
+        points.foreach_set("type", key_types)
     curve.update()

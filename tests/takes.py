@@ -10,22 +10,10 @@ from dir_core.camera import make_camera_matrix, project
 from dir_core.conventions import JOINTS, SHAPE_COUNT, SIDES, Side
 from dir_core.take import SCHEMA, HandTrack, Take
 
-# Turns the template (fingers along x, palm along -y) to fingers up and palm to the camera.
+# Columns: where the template's x, y and z go for fingers up and the palm to the camera, thumbs inwards.
 _PALM_TO_CAMERA: dict[Side, Any] = {
-    "left": rotations.multiply(
-        rotations.from_rotation_vector(np.array([0.0, np.pi, 0.0])),
-        rotations.multiply(
-            rotations.from_rotation_vector(np.array([np.pi / 2, 0.0, 0.0])),
-            rotations.from_rotation_vector(np.array([0.0, -np.pi / 2, 0.0])),
-        ),
-    ),
-    "right": rotations.multiply(
-        rotations.from_rotation_vector(np.array([0.0, np.pi, 0.0])),
-        rotations.multiply(
-            rotations.from_rotation_vector(np.array([np.pi / 2, 0.0, 0.0])),
-            rotations.from_rotation_vector(np.array([0.0, np.pi / 2, 0.0])),
-        ),
-    ),
+    "left": rotations.from_matrix(np.array([[0.0, 0.0, -1.0], [-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])),
+    "right": rotations.from_matrix(np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])),
 }
 
 

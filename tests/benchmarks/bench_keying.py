@@ -62,7 +62,7 @@ def main() -> None:
     models = open_hand_models()
     take = make_take(models, count=count)
     bulk = min(time_bulk(models, take) for _ in range(3))
-    lengths = (count // 20, count // 10)
+    lengths = (count // 10, count // 4)
     inserts = [time_insert(models, take, length) for length in lengths]
     power = np.log(inserts[1] / inserts[0]) / np.log(lengths[1] / lengths[0])
     kind = inserts[1] * count / lengths[1]
