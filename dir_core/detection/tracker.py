@@ -38,6 +38,7 @@ _RESUME_TIME = 0.4  # seconds after a loss during which a hand near the same pla
 _SAME_POINTS = 0.3
 _SAME_SHAPE = 0.25
 _TOUCH = 0.25
+_PART = 0.35  # hands that touch count as touching until they are this far apart
 _MERGED_TIME = 2.0  # seconds for which a hand that vanished in the other one counts as touching it
 
 _TOUCH_CONFIDENCE = 0.5
@@ -45,7 +46,7 @@ _OUTSIDE_CONFIDENCE = 0.3
 _WRONG_SIDE_CONFIDENCE = 0.5  # where the handedness of a frame speaks against the side of the track
 _TOUCH_EVIDENCE = 0.2  # handedness is not to be believed where hands touch
 
-_SHORTEST_TRACK = 3  # frames; shorter ones are kept only if the network was sure
+_SHORTEST_RUN = 3  # frames in a row; shorter runs are kept only if the network was sure
 _SURE_PRESENCE = 0.9
 
 
@@ -178,6 +179,7 @@ class HandTracker:
         self._tracks: list[_Track] = []
         self._losses: list[_Loss] = []
         self._next_number = 0
+        self._touching = False
         self._short_since: float | None = None  # since when fewer than two hands are seen
         self._last_search = -np.inf
         self._rescue_step = 0
@@ -227,8 +229,8 @@ class HandTracker:
             self._search(image, size, time)
         if len(self._tracks) == 2:
             self._short_since = None
-        touching = self._are_touching(time)
-        return self._add_evidence(size, touching), touching
+        self._touching = self._are_touching(time)
+        return self._add_evidence(size, self._touching), self._touching
 
     # --- following ---
 
@@ -356,7 +358,7 @@ class HandTracker:
 
     def _are_touching(self, time: float) -> bool:
         if len(self._tracks) == 2:
-            return _gap(self._tracks[0].seen, self._tracks[1].seen) < _TOUCH
+            return _gap(self._tracks[0].seen, self._tracks[1].seen) < (_PART if self._touching else _TOUCH)
         if not self._tracks:
             return False
         return any(
@@ -433,10 +435,10 @@ def label_tracks(seen: list[list[Sighting]], mirrored: bool = False) -> tuple[Ha
     count = len(seen)
     hands = {"left": _empty_track(count), "right": _empty_track(count)}
     for track in sorted(evidence, key=lambda number: (-abs(evidence[number]), number)):
-        frames, found = np.array(frames_of[track]), sighting_of[track]
-        sure = max(each.landmarks.presence for each in found) >= _SURE_PRESENCE
-        if len(found) < min(_SHORTEST_TRACK, count) and not sure:
+        kept = _drop_flashes(frames_of[track], sighting_of[track], min(_SHORTEST_RUN, count))
+        if not kept:
             continue
+        frames, found = np.array([frame for frame, _ in kept]), [sighting for _, sighting in kept]
         own, other = ("right", "left") if evidence[track] > 0 else ("left", "right")
         taken_own, taken_other = hands[own].observed[frames], hands[other].observed[frames]
         stays = taken_own.sum() <= abs(evidence[track]) + taken_other.sum()
@@ -449,6 +451,19 @@ def label_tracks(seen: list[list[Sighting]], mirrored: bool = False) -> tuple[Ha
             trust[~taken],
         )
     return hands["left"], hands["right"]
+
+
+def _drop_flashes(frames: list[int], found: list[Sighting], shortest: int) -> list[tuple[int, Sighting]]:
+    """Leave out runs of consecutive frames that are short and never sure: most of them show no hand."""
+    kept: list[tuple[int, Sighting]] = []
+    run: list[tuple[int, Sighting]] = []
+    for place, (frame, sighting) in enumerate(zip(frames, found, strict=True)):
+        run.append((frame, sighting))
+        if place + 1 == len(frames) or frames[place + 1] != frame + 1:
+            sure = max(each.landmarks.presence for _, each in run) >= _SURE_PRESENCE
+            kept += run if sure or len(run) >= shortest else []
+            run = []
+    return kept
 
 
 def _empty_track(count: int) -> HandLandmarkTrack:

@@ -1,0 +1,253 @@
+"""Which hand is which over a clip: real footage, mirrored, hands slid over each other, made-up tracks."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dir_core.conventions import SIDES
+from dir_core.detection.landmark_network import HandLandmarks
+from dir_core.detection.tracker import HandTracker, LandmarkClip, Sighting, label_tracks, track_hands
+from dir_core.errors import SettingsError
+from dir_core.estimator import make_estimator
+from dir_core.footage import Frame, open_footage
+
+COMPOSITE_SIZE = (1066, 540)
+SLIDE_TIME = 4.0  # seconds of the composite that the slid clips use
+
+
+def follow(frames: Iterator[Frame], mirrored: bool = False) -> LandmarkClip:
+    with HandTracker(mirrored) as tracker:
+        return track_hands(frames, tracker)
+
+
+def read(path: Path, end: float | None = None, change: Callable[[Frame], np.ndarray] | None = None) -> Iterator[Frame]:
+    with open_footage(path, None, end) as footage:
+        for frame in footage:
+            yield Frame(frame.index, frame.time, change(frame)) if change else frame
+
+
+@pytest.fixture(scope="module")
+def composite_path(shared: Path) -> Path:
+    return shared / "footage" / "two_hands_composite.mp4"
+
+
+@pytest.fixture(scope="module")
+def composite(composite_path: Path) -> LandmarkClip:
+    return follow(read(composite_path))
+
+
+# --- two separated hands -------------------------------------------------------------------------------------
+
+
+def test_both_hands_are_seen_and_never_swap(composite: LandmarkClip):
+    assert len(composite) == 360
+    assert composite.left.observed.mean() >= 0.98
+    assert composite.right.observed.mean() >= 0.98
+    border = 757  # between the two pictures of the composite
+    assert composite.left.keypoints_2d[composite.left.observed][:, 0, 0].min() > border
+    assert composite.right.keypoints_2d[composite.right.observed][:, 0, 0].max() < border
+    assert not composite.touching.any()
+    assert composite.left.confidence.mean() > 0.9
+    assert composite.right.confidence.mean() > 0.9
+
+
+def test_arrays_have_the_promised_types(composite: LandmarkClip):
+    assert composite.time.dtype == np.float64
+    assert np.all(np.diff(composite.time) > 0)
+    assert composite.frame.tolist() == list(range(360))
+    for side in SIDES:
+        hand = composite.hand(side)
+        assert (hand.keypoints_2d.shape, hand.keypoints_3d.shape) == ((360, 21, 2), (360, 21, 3))
+        assert {hand.keypoints_2d.dtype, hand.keypoints_3d.dtype, hand.confidence.dtype} == {np.dtype(np.float32)}
+        assert np.isfinite(hand.keypoints_3d).all()
+        palm = np.linalg.norm(hand.keypoints_3d[:, 9] - hand.keypoints_3d[:, 0], axis=-1)
+        assert 0.05 < np.median(palm) < 0.13  # metres
+
+
+def test_3d_directions_match_the_picture(composite: LandmarkClip):
+    """x right and y down in both: the scaled 3D points lie near the 2D ones."""
+    for side in SIDES:
+        hand = composite.hand(side)
+        flat = hand.keypoints_3d[..., :2] - hand.keypoints_3d[..., :2].mean(axis=1, keepdims=True)
+        seen = hand.keypoints_2d - hand.keypoints_2d.mean(axis=1, keepdims=True)
+        assert (flat * seen).sum() / np.sqrt((flat**2).sum() * (seen**2).sum()) > 0.95
+
+
+def test_mirrored_picture_gives_mirrored_result(composite_path: Path, composite: LandmarkClip):
+    flipped = follow(read(composite_path, 2.0, lambda frame: frame.image[:, ::-1].copy()))
+    count = len(flipped)
+    width = COMPOSITE_SIZE[0]
+    for side, other in (("left", "right"), ("right", "left")):
+        hand, twin = composite.hand(side), flipped.hand(other)
+        assert twin.observed.mean() >= 0.98
+        both = hand.observed[:count] & twin.observed
+        back = twin.keypoints_2d[both] * [-1, 1] + [width, 0]
+        size = np.ptp(hand.keypoints_2d[:count][both], axis=1).max(axis=-1)
+        off = np.linalg.norm(back - hand.keypoints_2d[:count][both], axis=-1) / size[:, None]
+        assert np.median(off) < 0.04
+        # No half pixel may hide in the convention: the mean shift stays far below it.
+        assert abs(np.median((back - hand.keypoints_2d[:count][both])[..., 0])) < 2.5
+
+
+def test_mirrored_setting_swaps_sides_and_nothing_else(composite_path: Path, composite: LandmarkClip):
+    selfie = follow(read(composite_path, 1.0), mirrored=True)
+    count = len(selfie)
+    for side, other in (("left", "right"), ("right", "left")):
+        np.testing.assert_allclose(selfie.hand(side).keypoints_2d, composite.hand(other).keypoints_2d[:count])
+        np.testing.assert_allclose(selfie.hand(side).keypoints_3d, composite.hand(other).keypoints_3d[:count])
+
+
+def test_live_sides_agree_with_the_clip(composite_path: Path, composite: LandmarkClip):
+    with HandTracker() as tracker:
+        for frame in read(composite_path, 0.5):
+            seen = tracker.track(frame.image, frame.time)
+            for side in SIDES:
+                hand = getattr(seen, side)
+                np.testing.assert_allclose(hand.keypoints_2d, composite.hand(side).keypoints_2d[frame.index])
+
+
+def test_one_thread_gives_the_same(composite_path: Path, composite: LandmarkClip):
+    with HandTracker(threads=1) as tracker:
+        clip = track_hands(read(composite_path, 0.5), tracker)
+    np.testing.assert_allclose(clip.left.keypoints_2d, composite.left.keypoints_2d[: len(clip)], atol=0.5)
+
+
+# --- one hand in front of the other --------------------------------------------------------------------------
+
+
+def slide(frame: Frame, distance: float) -> np.ndarray:
+    """The left hand's part of the composite moved over the right hand's by `distance` pixels."""
+    image = np.repeat(frame.image[:, 1060:1061], COMPOSITE_SIZE[0], axis=1)
+    image[:, :757] = frame.image[:, :757]
+    start = int(800 - distance)
+    image[100:, start : start + 210] = frame.image[100:, 800:1010]
+    return image
+
+
+@pytest.mark.parametrize("way", ["over it and back", "past it"])
+def test_sides_survive_a_crossing(composite_path: Path, way: str):
+    def distance(time: float) -> float:
+        part = time / SLIDE_TIME
+        if way == "past it":
+            return 760 * min(max((part - 0.15) / 0.7, 0), 1)
+        return 520 * np.sin(np.pi * part) ** 2
+
+    clip = follow(read(composite_path, SLIDE_TIME, lambda frame: slide(frame, distance(frame.time))))
+    left_truth = 905 - np.array([distance(time) for time in clip.time])
+    left = clip.left.keypoints_2d.mean(axis=1)[:, 0]
+    right = clip.right.keypoints_2d.mean(axis=1)[:, 0]
+    assert clip.left.observed.mean() > 0.95
+    assert np.abs(left - left_truth)[clip.left.observed].max() < 80
+    assert np.abs(right - 460)[clip.right.observed].max() < 80
+    covered = np.abs(left_truth - 460) < 60
+    assert clip.right.observed[covered].mean() < 0.7  # a thumb sticks out at times
+    assert clip.right.confidence[covered].max() < 0.8  # and nobody is sure about it
+    assert clip.right.observed[:30].all()
+    assert clip.right.observed[-30:].all()
+    assert clip.touching.any()
+    assert not clip.touching[:30].any()
+    assert clip.left.confidence[clip.touching].mean() < 0.6
+
+
+# --- little or nothing to see --------------------------------------------------------------------------------
+
+
+def test_no_hands_is_data():
+    noise = np.random.default_rng(1).integers(90, 130, (240, 320, 3), np.uint8)
+    clip = follow(Frame(index, index / 30, noise) for index in range(20))
+    assert len(clip) == 20
+    for side in SIDES:
+        assert not clip.hand(side).observed.any()
+        assert not clip.hand(side).confidence.any()
+        assert not clip.hand(side).keypoints_3d.any()
+
+
+def test_no_frames():
+    clip = follow(iter(()))
+    assert len(clip) == 0
+    assert clip.left.keypoints_2d.shape == (0, 21, 2)
+
+
+def test_tiny_pictures():
+    assert not follow(iter([Frame(0, 0.0, np.zeros((1, 1, 3), np.uint8))])).left.observed.any()
+
+
+def test_selfie_with_one_blurred_hand(shared: Path):
+    """By eye: a mirrored selfie; the hand on the left of the picture looks like a right one, so it is her left."""
+    clip = follow(read(shared / "footage" / "sign-pose" / "test_video.mp4"), mirrored=True)
+    assert len(clip) == 58
+    assert not clip.right.observed.any()
+    assert clip.left.observed[18:24].all()
+    assert 0.35 < clip.left.observed.mean() < 0.65
+    assert not clip.left.observed[:12].any()
+    assert not clip.left.observed[48:].any()
+
+
+# --- sides from evidence -------------------------------------------------------------------------------------
+
+
+def sighting(track: int, right_score: float, x: float) -> Sighting:
+    points = np.full((21, 2), x, np.float32)
+    seen = HandLandmarks(points, np.zeros((21, 3), np.float32), presence=0.95, right_score=right_score)
+    return Sighting(track, seen, np.full(21, 0.95, np.float32), 2 * right_score - 1)
+
+
+def test_single_frames_do_not_change_the_side():
+    scores = [0.9, 0.9, 0.1, 0.2, 0.9, 0.9, 0.1, 0.9]
+    left, right = label_tracks([[sighting(0, score, 5.0)] for score in scores])
+    assert right.observed.all()
+    assert not left.observed.any()
+    assert right.confidence[2].mean() < right.confidence[0].mean()
+
+
+def test_late_evidence_decides_the_beginning():
+    left, right = label_tracks([[sighting(0, score, 5.0)] for score in [0.4] * 5 + [0.95] * 20])
+    assert right.observed.all()
+    assert not left.observed.any()
+
+
+def test_two_tracks_of_one_side_are_told_apart_by_evidence():
+    left, right = label_tracks([[sighting(0, 0.7, 10.0), sighting(1, 0.95, 20.0)] for _ in range(10)])
+    assert right.keypoints_2d[:, 0, 0].tolist() == [20.0] * 10
+    assert left.keypoints_2d[:, 0, 0].tolist() == [10.0] * 10
+
+
+def test_a_short_overlap_does_not_turn_a_long_track():
+    """Two pieces of the right hand that overlap by two frames: both stay right."""
+    seen = [[sighting(0, 0.95, 1.0)] for _ in range(20)]
+    seen += [[sighting(0, 0.95, 1.0), sighting(1, 0.95, 2.0)] for _ in range(2)]
+    seen += [[sighting(1, 0.95, 2.0)] for _ in range(15)]
+    left, right = label_tracks(seen)
+    assert right.observed.all()
+    assert not left.observed.any()
+
+
+def test_a_flash_is_not_a_hand():
+    unsure = sighting(7, 0.5, 3.0)
+    unsure = Sighting(
+        7, HandLandmarks(unsure.landmarks.keypoints_2d, unsure.landmarks.world, 0.6, 0.9), unsure.confidence, 0.5
+    )
+    left, right = label_tracks([[], [], [unsure], [], []])
+    assert not left.observed.any()
+    assert not right.observed.any()
+
+
+# --- the estimator -------------------------------------------------------------------------------------------
+
+
+def test_estimator_is_described_and_runs():
+    estimator = make_estimator("landmarks")
+    assert (estimator.name, estimator.licence, len(estimator.digest)) == ("landmarks", "Apache-2.0", 64)
+    done: list[int] = []
+    frames = [Frame(index, index / 30, np.zeros((40, 40, 3), np.uint8)) for index in range(3)]
+    assert len(estimator.estimate(frames, done.append)) == 3
+    assert done == [1, 2, 3]
+
+
+def test_unknown_estimators_name_the_good_ones():
+    with pytest.raises(SettingsError, match="landmarks"):
+        make_estimator("mediapipe")
+    with pytest.raises(SettingsError, match="cpu"):
+        make_estimator("landmarks", device="abacus")
