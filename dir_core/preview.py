@@ -134,7 +134,7 @@ def _frame_rate(take: Take) -> float:
 
 def _open_writer(path: Path, picture: Array, frame_rate: float) -> cv2.VideoWriter:
     height, width = (side // 2 * 2 for side in picture.shape[:2])
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), frame_rate, (width, height))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), frame_rate, (width, height))
     if not writer.isOpened():
         raise OutputError(f"Cannot write a movie into {path.parent}, choose another folder.")
     return writer

@@ -289,10 +289,10 @@ def _solve_arrow(
     finger_residual = residual[:, 1:].reshape(frames, 5, 20, 1)
     wrist = wrist.reshape(frames, 105, _WRIST)
 
-    wrist_hessian = wrist.swapaxes(1, 2) @ wrist
+    wrist_hessian: Array = wrist.swapaxes(1, 2) @ wrist
     wrist_gradient = (wrist.swapaxes(1, 2) @ residual.reshape(frames, 105, 1))[..., 0]
     transposed = finger.swapaxes(-1, -2)
-    finger_hessian = transposed @ finger
+    finger_hessian: Array = transposed @ finger
     coupling = transposed @ finger_wrist
     finger_gradient = (transposed @ finger_residual)[..., 0] + pull
 

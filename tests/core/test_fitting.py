@@ -67,7 +67,7 @@ def test_noisy_landmarks_stay_within_the_study(model: HandModel, noise: float, d
 
 
 def test_one_wild_landmark_does_not_bend_the_hand(model: HandModel) -> None:
-    rotation, _, keypoints = random_poses(model, 100, 2)
+    _, _, keypoints = random_poses(model, 100, 2)
     seen, pixels = keypoints.copy(), project(keypoints, CAMERA)
     seen[:, 8] += 0.08
     pixels[:, 8] += 120
