@@ -1,7 +1,7 @@
 """The hand as MANO describes it: a mesh, ten shape components and 16 joint rotations. numpy only.
 
 Reads the open hand of this project and the user's own MANO files (Romero et al. 2017, "Embodied Hands").
-A MANO file is a pickle, so it is read by a reader that can build arrays and nothing else.
+A MANO file is a pickle; array_pickle.py reads it without running what is in it.
 
 Model axes: right hand flat, fingers towards -x, thumb side towards +z, palm towards -y; the left hand is
 its mirror (x -> -x). Metres. Rotations are relative to the flat template: a file's mean pose is never
@@ -13,7 +13,6 @@ import functools
 import hashlib
 import io
 import os
-import pickle
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dir_core.array_pickle import RefusedPickleError, load_arrays, to_array
 from dir_core.conventions import JOINT_PARENTS, JOINTS, KEYPOINT_SOURCES, SHAPE_COUNT, SIDES, TIP_VERTICES, Side
 from dir_core.errors import HandModelError
 from dir_core.rotations import from_rotation_vector, to_matrix, to_rotation_vector
@@ -274,9 +274,6 @@ def _unit(vectors: Array) -> Array:
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-# --- files ---------------------------------------------------------------------------------------------
-
-
 @functools.cache
 def open_hand_models() -> dict[Side, HandModel]:
     """Both hands of the open model that ships with the project.
@@ -331,7 +328,7 @@ def load_hand_model(path: str | os.PathLike[str], side: Side | None = None) -> H
 
     shape_directions = arrays["shapedirs"].copy()
     name, licence = "MANO", MANO_LICENCE
-    if "licence" in fields:  # written by this project's own build: the left hand is a true mirror
+    if "licence" in fields and "name" in fields:  # written by this project's own build: the left hand is a true mirror
         name, licence = str(fields["name"]), str(fields["licence"])
     elif found == "left" and _has_wrong_sign(path, template, shape_directions):
         shape_directions[:, 0] *= -1
@@ -384,8 +381,10 @@ def _check_fields(fields: dict[str, Any], path: Path) -> dict[str, Array]:
         if name not in fields:
             raise fail(f"{name} is missing")
         try:
-            array: Array = _dense(fields[name]).astype(kind)
-        except (TypeError, ValueError, IndexError, KeyError):
+            array: Array = to_array(fields[name]).astype(kind)
+        except RefusedPickleError as error:
+            raise fail(f"{name} is refused, {error}") from None
+        except (TypeError, ValueError, IndexError, KeyError, AttributeError, RecursionError):
             raise fail(f"{name} is not an array of numbers") from None
         if array.ndim != len(shape) or any(a not in (None, b) for a, b in zip(shape, array.shape, strict=True)):
             wanted = [size or "any" for size in shape]
@@ -437,129 +436,10 @@ def _has_wrong_sign(path: Path, template: Array, shape_directions: Array) -> boo
     return bool(stretch[0] * stretch[2] < 0)
 
 
-# --- MANO's pickles, without running anything that is in them -------------------------------------------
-
-
-class _RefusedError(Exception):
-    """A pickle asks for something that a hand model has no use for."""
-
-
-class _Inert:
-    """Stands in for a class of a library that is not needed: keeps the state, does nothing with it."""
-
-    def __init__(self) -> None:
-        self.state: dict[str, Any] = {}
-
-    def __new__(cls) -> "_Inert":
-        made = object.__new__(cls)
-        made.state = {}
-        return made
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = dict(state)
-
-
-class _Wrapped(_Inert):
-    """A chumpy value: `x` holds the array."""
-
-
-class _Selected(_Inert):
-    """A chumpy selection: entries `idxs` of `a`, in `preferred_shape`."""
-
-
-class _SparseColumns(_Inert):
-    """A compressed sparse column matrix of scipy."""
-
-
-class _SparseRows(_Inert):
-    """A compressed sparse row matrix of scipy."""
-
-
-def _make_array(subtype: object, shape: tuple[int, ...], _kind: object) -> Array:
-    """numpy's first step of rebuilding an array: an empty one, filled by its state."""
-    if subtype is not _ARRAY or shape != (0,):
-        raise _RefusedError("an array is not built as numpy writes it")
-    return np.empty(0, np.int8)
-
-
-def _make_type(code: str, *_flags: object) -> Any:
-    kind = np.dtype(str(code))
-    if kind.hasobject:
-        raise _RefusedError("it holds an array of objects")
-    return kind
-
-
-def _make_scalar(kind: Any, data: bytes | str) -> Any:
-    if not isinstance(kind, np.dtype) or kind.hasobject:
-        raise _RefusedError("it holds a number of unknown type")
-    return np.frombuffer(data if isinstance(data, bytes) else data.encode("latin1"), kind, 1)[0]
-
-
-def _make_filled_array(data: bytes, kind: Any, shape: tuple[int, ...], order: str) -> Array:
-    """How numpy rebuilds an array from protocol 5 on."""
-    if not isinstance(kind, np.dtype) or kind.hasobject:
-        raise _RefusedError("it holds an array of unknown type")
-    return np.frombuffer(data, kind).reshape(shape, order="F" if order == "F" else "C")
-
-
-def _encode(text: str, encoding: str) -> bytes:
-    """How Python 3 writes bytes in protocol 2."""
-    if encoding != "latin1":
-        raise _RefusedError("it holds bytes in an unknown encoding")
-    return text.encode("latin1")
-
-
-def _make_object(kind: type, _base: object, _state: object) -> _Inert:
-    if not (isinstance(kind, type) and issubclass(kind, _Inert)):
-        raise _RefusedError("it holds an object of unknown type")
-    return kind()
-
-
-_ARRAY = object()
-_OBJECT = object()
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): _ARRAY,
-    ("numpy", "dtype"): _make_type,
-    ("numpy.core.multiarray", "_reconstruct"): _make_array,
-    ("numpy._core.multiarray", "_reconstruct"): _make_array,
-    ("numpy.core.numeric", "_frombuffer"): _make_filled_array,
-    ("numpy._core.numeric", "_frombuffer"): _make_filled_array,
-    ("numpy.core.multiarray", "scalar"): _make_scalar,
-    ("numpy._core.multiarray", "scalar"): _make_scalar,
-    ("_codecs", "encode"): _encode,
-    ("copy_reg", "_reconstructor"): _make_object,
-    ("copyreg", "_reconstructor"): _make_object,
-    ("__builtin__", "object"): _OBJECT,
-    ("builtins", "object"): _OBJECT,
-    ("__builtin__", "set"): set,
-    ("builtins", "set"): set,
-    ("scipy.sparse.csc", "csc_matrix"): _SparseColumns,
-    ("scipy.sparse._csc", "csc_matrix"): _SparseColumns,
-    ("scipy.sparse.csr", "csr_matrix"): _SparseRows,
-    ("scipy.sparse._csr", "csr_matrix"): _SparseRows,
-    ("chumpy.ch", "Ch"): _Wrapped,
-    ("chumpy", "Ch"): _Wrapped,
-    ("chumpy.reordering", "Select"): _Selected,
-}
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Finds only the names of `_ALLOWED`, and for each of them only code of this file."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _ALLOWED[module, name]
-        except KeyError:
-            raise _RefusedError(f"it asks for {module}.{name}, which no hand model needs") from None
-
-    def persistent_load(self, _identity: Any) -> Any:
-        raise _RefusedError("it refers to data outside the file")
-
-
 def _unpickle(data: bytes, path: Path) -> dict[str, Any]:
     try:
-        fields = _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
-    except _RefusedError as error:
+        fields = load_arrays(data)
+    except RefusedPickleError as error:
         raise HandModelError(f"{path} is not trusted: {error}; get the file from its official site.") from error
     # A damaged pickle can fail anywhere; whatever the way, it is a damaged file and nothing has run.
     except Exception as error:
@@ -567,24 +447,3 @@ def _unpickle(data: bytes, path: Path) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise HandModelError(f"{path} is not a hand model: it holds no fields; choose a MANO file.")
     return fields
-
-
-def _dense(value: Any) -> Array:
-    """The array inside a field: plain, chumpy or sparse."""
-    if isinstance(value, _Wrapped):
-        return _dense(value.state["x"])
-    if isinstance(value, _Selected):
-        state = value.state
-        chosen = _dense(state["a"]).ravel()[_dense(state["idxs"]).astype(np.int64).ravel()]
-        return chosen.reshape(tuple(state["preferred_shape"])) if "preferred_shape" in state else chosen
-    if isinstance(value, _SparseColumns | _SparseRows):
-        state = value.state
-        rows, columns = (int(size) for size in state["_shape" if "_shape" in state else "shape"])
-        starts = _dense(state["indptr"]).astype(np.int64)
-        outer = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
-        inner = _dense(state["indices"]).astype(np.int64)
-        dense = np.zeros((rows, columns))
-        place = (inner, outer) if isinstance(value, _SparseColumns) else (outer, inner)
-        np.add.at(dense, place, _dense(state["data"]))
-        return dense
-    return np.asarray(value)

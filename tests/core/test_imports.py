@@ -11,7 +11,17 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-LIGHT = ("take", "rotations", "camera", "conventions", "errors", "hand_model", "clean_up", "retargeting")
+LIGHT = (
+    "take",
+    "rotations",
+    "camera",
+    "conventions",
+    "errors",
+    "array_pickle",
+    "hand_model",
+    "clean_up",
+    "retargeting",
+)
 """Parts of dir_core that Blender itself may import: numpy and scipy only."""
 
 LIGHT_MODULES = ("dir_core", "dir_core.worker", "dir_core.worker.protocol", *(f"dir_core.{name}" for name in LIGHT))
@@ -21,7 +31,7 @@ ALLOWED_HEAVY = {
     "cv2": ("footage", "detection", "network", "evaluation", "preview", "training", "worker"),
     "ai_edge_litert": ("detection",),
     "tqdm": ("cli",),
-    "pickle": ("hand_model",),
+    "pickle": ("array_pickle",),
 }
 """Library -> the parts of dir_core that may import it."""
 
