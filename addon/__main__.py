@@ -1,9 +1,11 @@
 """`python -m addon TAKE.npz -o FILE.blend`: a take becomes a .blend file without a window. No building here."""
 
 import argparse
+import contextlib
 import os
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -43,9 +45,9 @@ def write_scene(take_path: Path, output: Path, footage: Path | None, start: int)
         clip, background = footage_view.find_footage(take)
     else:
         clip, background = footage_view.load_footage(footage), f"Behind them: {footage}."
-    rate = footage_view.footage_frame_rate(take)
-    if rate is None:  # one frame has no rate
-        rate = footage_view.nearest_frame_rate(clip.fps if clip and clip.fps > 0 else 24.0)
+    rate = (footage_view.clip_frame_rate(clip) if clip else None) or footage_view.footage_frame_rate(take)
+    if rate is None:  # one frame has no rate: Blender's own default
+        rate = footage_view.FrameRate(24, 1.0)
     scene.render.fps, scene.render.fps_base = rate.fps, rate.base
 
     built = build_scene(take, models, scene, start=start, clip=clip, name=take_path.stem)
@@ -70,11 +72,32 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--frame-start", type=int, default=1, help="scene frame on which the footage begins (1)")
     options = parser.parse_args(arguments)
     try:
-        print(write_scene(options.take, options.output, options.footage, options.frame_start))
+        with _blender_silenced():
+            done = write_scene(options.take, options.output, options.footage, options.frame_start)
     except HandCaptureError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    print(done)
     return 0
+
+
+@contextlib.contextmanager
+def _blender_silenced() -> Iterator[None]:
+    """Keep what Blender's own code writes on both outputs away from the one sentence that the user reads."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [(stream, os.dup(stream)) for stream in (1, 2)]
+    try:
+        with open(os.devnull, "wb") as nothing:  # noqa: PTH123 - the descriptor is what is needed
+            for stream, _ in kept:
+                os.dup2(nothing.fileno(), stream)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for stream, copy in kept:
+            os.dup2(copy, stream)
+            os.close(copy)
 
 
 def _save_whole(output: Path) -> None:

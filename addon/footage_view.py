@@ -78,6 +78,14 @@ def footage_frame_rate(take: Take) -> FrameRate | None:
     return nearest_frame_rate(float((take.frame[-1] - take.frame[0]) / (take.time[-1] - take.time[0])))
 
 
+def clip_frame_rate(clip: Any) -> FrameRate | None:
+    """The rate at which Blender steps through a movie, one picture per scene frame; None for numbered pictures.
+
+    For footage of variable rate this is not its average: Blender picks the picture by time at this rate.
+    """
+    return nearest_frame_rate(clip.fps) if clip.source == "MOVIE" and clip.fps > 0 else None
+
+
 def find_footage(take: Take) -> tuple[Any, str]:
     """The footage the take was captured from as a movie clip, and a sentence for the user.
 
@@ -146,7 +154,7 @@ def match_render_size(scene: Any, take: Take) -> None:
 def show_footage(camera: Any, clip: Any, start: int) -> None:
     """Put the clip behind everything the camera sees, its first frame on scene frame `start`.
 
-    In step with the keys as long as the scene plays at the footage's frame rate.
+    In step with the keys as long as the scene plays at the clip's frame rate.
     """
     clip.frame_start = start
     background = camera.data.background_images.new()

@@ -165,7 +165,7 @@ def _notes(take: Take, models: Mapping[Side, HandModel], rate: footage_view.Fram
     for side in SIDES:
         if not take.hand(side).observed.any():
             notes.append(f"The {side} hand was never seen and is hidden.")
-    source_rate = footage_view.footage_frame_rate(take)
+    source_rate = (footage_view.clip_frame_rate(clip) if clip else None) or footage_view.footage_frame_rate(take)
     if source_rate is not None and abs(source_rate.value / rate.value - 1.0) > 1e-4:
         mapping = f"The footage has {source_rate} fps and the scene {rate}: keys are on time"
         step = f", {rate.value / source_rate.value:.4g} scene frames per footage frame"

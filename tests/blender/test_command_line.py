@@ -57,6 +57,8 @@ def test_hands_lie_on_the_footage(models, tmp_path, rate, stored, first):
     done = run(save(take, folder / "take é.npz"), "-o", output)
     assert done.returncode == 0, done.stderr
     assert f"Keyed 24 frames on scene frames {1 + first} to {24 + first}" in done.stdout
+    assert len(done.stdout.splitlines()) == 1
+    assert not done.stderr
     assert sorted(path.name for path in folder.iterdir()) == ["Ergebnis 手.blend", "pictures", "take é.npz"]
 
     bpy.ops.wm.open_mainfile(filepath=str(output))
@@ -101,6 +103,19 @@ def test_a_movie_plays_behind_the_hands(models, shared, tmp_path):
     (background,) = bpy.context.scene.camera.data.background_images
     assert background.clip.source == "MOVIE"
     assert background.clip.frame_duration > 1
+
+
+def test_variable_rate_footage_plays_at_blenders_rate_for_it(models, tmp_path):
+    """Blender picks a movie's pictures by time at a rate of its own: the scene takes it, not the average."""
+    movie = REPOSITORY / "tests" / "data" / "footage" / "variable_rate.mp4"
+    times = np.array([0.0, 0.04, 0.12, 0.16])
+    take = make_take(models, count=4, times=times, source={"path": str(movie), "frame_rate": 17.3})
+    done = run(save(take, tmp_path / "take.npz"), "-o", tmp_path / "out.blend")
+    assert done.returncode == 0, done.stderr
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "out.blend"))
+    scene = bpy.context.scene
+    assert scene.render.fps / scene.render.fps_base == pytest.approx(bpy.data.movieclips[0].fps)
+    assert scene.frame_end == 5
 
 
 def test_without_footage_there_is_a_note_and_no_background(models, tmp_path):
@@ -161,6 +176,9 @@ def test_a_missing_take_an_empty_take_and_missing_footage_are_one_sentence(model
     save(make_take(models, count=2), tmp_path / "take.npz")
     done = run(tmp_path / "take.npz", "-o", tmp_path / "out.blend", "--footage", tmp_path / "none.mp4")
     assert_one_sentence(done, tmp_path, "take.npz")
+    (tmp_path / "text.mp4").write_text("no movie")
+    done = run(tmp_path / "take.npz", "-o", tmp_path / "out.blend", "--footage", tmp_path / "text.mp4")
+    assert_one_sentence(done, tmp_path, "take.npz", "text.mp4")
 
 
 def test_an_output_that_cannot_be_written_is_one_sentence(models, tmp_path):
