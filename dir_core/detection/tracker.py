@@ -39,7 +39,8 @@ _SAME_POINTS = 0.3
 _SAME_SHAPE = 0.25
 _TOUCH = 0.25
 _PART = 0.35  # hands that touch count as touching until they are this far apart
-_MERGED_TIME = 2.0  # seconds for which a hand that vanished in the other one counts as touching it
+_VANISH = 0.6  # a hand that was lost this near to the other one vanished behind or in it
+_MERGED_TIME = 5.0  # seconds for which it then counts as touching it
 
 _TOUCH_CONFIDENCE = 0.5
 _OUTSIDE_CONFIDENCE = 0.3
@@ -153,7 +154,6 @@ class _Track:
 class _Loss:
     track: _Track
     time: float
-    merged: bool  # vanished in the other hand
 
 
 class HandTracker:
@@ -180,6 +180,7 @@ class HandTracker:
         self._losses: list[_Loss] = []
         self._next_number = 0
         self._touching = False
+        self._merged_since: float | None = None  # since when one hand hides in the other
         self._short_since: float | None = None  # since when fewer than two hands are seen
         self._last_search = -np.inf
         self._rescue_step = 0
@@ -229,6 +230,8 @@ class HandTracker:
             self._search(image, size, time)
         if len(self._tracks) == 2:
             self._short_since = None
+        if len(self._tracks) != 1:
+            self._merged_since = None
         self._touching = self._are_touching(time)
         return self._add_evidence(size, self._touching), self._touching
 
@@ -243,7 +246,7 @@ class HandTracker:
             landmarks = self._look_again(image, track, first) if doubted in (1, 2, 3) or doubted % 4 == 1 else first
             crop = _next_crop(landmarks)
             if landmarks.presence < _MIN_PRESENCE or not _is_usable(crop, image):
-                self._losses.append(_Loss(track, time, merged=False))
+                self._losses.append(_Loss(track, time))
             else:
                 motion = (crop.x - track.crop.x, crop.y - track.crop.y)
                 frames = track.frames + 1
@@ -251,8 +254,11 @@ class HandTracker:
         if len(kept) == 2 and _is_same_hand(kept[0].seen, kept[1].seen):
             stays, goes = self._settle_duplicate(kept[0], kept[1])
             before = next(track for track in self._tracks if track.number == goes.number)
-            self._losses.append(_Loss(before, time, merged=True))
+            self._losses.append(_Loss(before, time))
             kept = [stays]
+        if len(self._tracks) == 2 and len(kept) == 1:
+            vanished = _gap(self._tracks[0].seen, self._tracks[1].seen) < _VANISH
+            self._merged_since = time if vanished else None
         self._tracks = kept
 
     def _look_again(self, image: Array, track: _Track, first: HandLandmarks) -> HandLandmarks:
@@ -290,7 +296,7 @@ class HandTracker:
         newest = max((loss.time for loss in self._losses), default=since)
         absent = time - max(since, newest)
         period = 0.0 if absent <= _EAGER_TIME else _CALM_PERIOD if absent <= _IDLE_AFTER else _IDLE_PERIOD
-        rescue_wanted = any(time > loss.time for loss in self._losses)
+        rescue_wanted = any(time > loss.time and loss.track.frames >= _SHORTEST_RUN for loss in self._losses)
         self._rescue_step = self._rescue_step + 1 if rescue_wanted else 0
         eager = period == 0.0
         rescue_turn = rescue_wanted and (eager or self._rescue_step % 2 == 1)
@@ -308,8 +314,7 @@ class HandTracker:
 
     def _rescue(self, image: Array, size: tuple[int, int], time: float) -> None:
         """Look once more where a hand was lost: closer, turned, or in one half of the picture."""
-        loss = self._losses[-1]
-        lost = loss.track.crop
+        lost = max(self._losses, key=lambda loss: (loss.track.frames >= _SHORTEST_RUN, loss.time)).track.crop
         tiles = [
             replace(lost, size=2.0 * lost.size),
             Crop(lost.x, lost.y, 2.0 * lost.size),
@@ -359,12 +364,9 @@ class HandTracker:
     def _are_touching(self, time: float) -> bool:
         if len(self._tracks) == 2:
             return _gap(self._tracks[0].seen, self._tracks[1].seen) < (_PART if self._touching else _TOUCH)
-        if not self._tracks:
+        if not self._tracks or self._merged_since is None:
             return False
-        return any(
-            loss.merged and time - loss.time < _MERGED_TIME and _is_near(self._tracks[0].crop, loss.track.crop)
-            for loss in self._losses
-        )
+        return time - self._merged_since < _MERGED_TIME
 
     def _add_evidence(self, size: tuple[int, int], touching: bool) -> list[Sighting]:
         own = [self._right_evidence(track.seen) * (_TOUCH_EVIDENCE if touching else 1.0) for track in self._tracks]

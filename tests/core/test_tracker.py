@@ -151,6 +151,23 @@ def test_sides_survive_a_crossing(composite_path: Path, way: str):
     assert clip.left.confidence[clip.touching].mean() < 0.6
 
 
+def test_two_tracks_on_one_hand_become_one(composite_path: Path):
+    """A track that snapped onto the other hand goes: the one whose past says the other side."""
+    frame = next(read(composite_path, 0.0))
+    with HandTracker() as tracker:
+        tracker.follow(frame.image, 0.0)
+        by_side = sorted(tracker._tracks, key=lambda track: track.seen.keypoints_2d[0, 0])
+        right, left = by_side
+        left.evidence, right.evidence, left.frames, right.frames = -40.0, 40.0, 50, 50
+        left.crop = right.crop
+        sightings, touching = tracker.follow(frame.image, 1 / 30)
+    on_right = [each.track for each in sightings if each.landmarks.keypoints_2d[0, 0] < 700]
+    assert on_right == [right.number]
+    # The left hand is found again in the same frame, where it really is.
+    assert len(sightings) == 2
+    assert not touching
+
+
 # --- little or nothing to see --------------------------------------------------------------------------------
 
 
