@@ -52,6 +52,9 @@ DEMO_TRUTH = ROOT / "blender_assets" / "demo" / "two_hands.truth.npz"
 BLENDER_TEST_SECONDS = 1200
 """The tests inside Blender are killed after this: its module can hang at interpreter exit."""
 
+STAMP = "two_hand_capture.json"
+"""File inside the environment that says what is installed there."""
+
 USER_ERROR = 2
 """Exit code of everything that the user can put right."""
 
@@ -145,7 +148,7 @@ def lock_hash(path: Path) -> str:
 def read_stamp(folder: Path) -> dict[str, Any]:
     """What an earlier run noted about an environment; empty if this script did not make it."""
     try:
-        stamp = json.loads((folder / "two_hand_capture.json").read_text(encoding="utf-8"))
+        stamp = json.loads((folder / STAMP).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return stamp if isinstance(stamp, dict) else {}
@@ -154,9 +157,9 @@ def read_stamp(folder: Path) -> dict[str, Any]:
 def write_stamp(folder: Path, finished: bool, locks: dict[str, str]) -> None:
     """Note what is installed, whole or not at all; `finished` False marks an installation under way."""
     stamp = {"finished": finished, "python": list(sys.version_info[:2]), "locks": locks}
-    temporary = folder / "two_hand_capture.json.new"
+    temporary = folder / f"{STAMP}.new"
     temporary.write_text(json.dumps(stamp, indent=1), encoding="utf-8")
-    temporary.replace(folder / "two_hand_capture.json")
+    temporary.replace(folder / STAMP)
 
 
 def interpreter_version(python: Path) -> list[int]:
@@ -198,11 +201,49 @@ def prepare_environment(with_tests: bool) -> Path:
         BuildError: this Python or machine cannot be used, or the packages cannot be installed.
     """
     check_machine()
-    folder, lock = environment_folder(), lock_file(with_tests)
+    folder = environment_folder()
+    with only_one_at_a_time(folder):
+        bring_up_to_date(folder, lock_file(with_tests), with_tests)
+    return environment_python(folder)
+
+
+@contextlib.contextmanager
+def only_one_at_a_time(folder: Path) -> Iterator[None]:
+    """Wait while another process prepares the same environment; the system lifts the lock if that one dies."""
+    user = getattr(os, "getuid", lambda: 0)()
+    name = hashlib.sha256(f"{user} {folder}".encode()).hexdigest()[:16]
+    with (Path(tempfile.gettempdir()) / f"two_hand_capture-{name}.lock").open("a") as file:
+        told = False
+        while not try_lock(file.fileno()):
+            if not told:
+                say(f"Waiting for another build_addon.py that is preparing {folder} ...")
+            told = True
+            time.sleep(0.5)
+        yield
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file until it is closed; False if another process holds it."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt  # noqa: PLC0415  Windows only
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl  # noqa: PLC0415  not on Windows
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def bring_up_to_date(folder: Path, lock: Path, with_tests: bool) -> None:
+    """Do to an environment what has to be done, saying what and how long it took."""
     python = environment_python(folder)
     plan = plan_environment(folder, lock)
     if plan == "nothing":
-        return python
+        return
     if plan == "make":
         with timed_step(f"Making the Python environment {folder}"):
             make_environment(folder)
@@ -219,7 +260,6 @@ def prepare_environment(with_tests: bool) -> Path:
     # A lock file installed earlier no longer holds if this one changed what it includes.
     names = [lock_file(False).name, lock.name]
     write_stamp(folder, True, {name: lock_hash(LOCKS / name) for name in names})
-    return python
 
 
 def make_environment(folder: Path) -> None:
@@ -229,13 +269,23 @@ def make_environment(folder: Path) -> None:
             "This Python cannot make environments, on Debian or Ubuntu install them with: "
             f"apt-get install python{sys.version_info[0]}.{sys.version_info[1]}-venv"
         )
-    # The base interpreter, because this script may itself run in the environment it is about to clear.
+    try:
+        # The stamp comes first and stays, so that a folder left half-made is known as our own.
+        folder.mkdir(parents=True, exist_ok=True)
+        write_stamp(folder, False, {})
+        for entry in folder.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            elif entry.name != STAMP:
+                entry.unlink()
+    except OSError as error:
+        raise BuildError(f"Cannot write into {folder}: {error.strerror}; remove it or free its files.") from error
+    # The base interpreter, because this script may itself run in the environment that was just emptied.
     base = getattr(sys, "_base_executable", None) or sys.executable
-    result = subprocess.run([base, "-m", "venv", "--clear", str(folder)], capture_output=True, text=True, check=False)
+    result = subprocess.run([base, "-m", "venv", str(folder)], capture_output=True, text=True, check=False)
     if result.returncode:
         print_last_lines(result.stdout + result.stderr)
         raise BuildError(f"Cannot make a Python environment in {folder}, see the lines above.")
-    write_stamp(folder, False, {})
 
 
 def install_packages(python: Path, lock: Path, log: Path) -> None:

@@ -126,7 +126,13 @@ def test_the_environment_is_made_once_and_again_only_when_needed(tmp_path: Path)
     folder.mkdir()
     assert build_addon.plan_environment(folder, lock) == "make", "an empty folder is as good as none"
 
+    build_addon.write_stamp(folder, False, {})
+    (folder / "lib").mkdir()
+    (folder / "lib" / "half a package").touch()
+    assert build_addon.plan_environment(folder, lock) == "make", "interrupted while it was made"
+
     build_addon.make_environment(folder)
+    assert not (folder / "lib" / "half a package").exists()
     assert build_addon.environment_python(folder).exists()
     assert build_addon.plan_environment(folder, lock) == "make", "interrupted before the packages were complete"
 
@@ -137,16 +143,42 @@ def test_the_environment_is_made_once_and_again_only_when_needed(tmp_path: Path)
     assert build_addon.plan_environment(folder, lock) == "install", "the lock file has changed"
     build_addon.write_stamp(folder, True, {lock.name: build_addon.lock_hash(lock)})
 
-    (folder / "two_hand_capture.json").write_text("{ half a stam")
+    (folder / build_addon.STAMP).write_text("{ half a stam")
     assert build_addon.plan_environment(folder, lock) == "install", "not ours, but this Python runs in it"
 
     build_addon.write_stamp(folder, True, {lock.name: build_addon.lock_hash(lock)})
     build_addon.environment_python(folder).unlink()
     assert build_addon.plan_environment(folder, lock) == "make", "its Python is gone"
-    (folder / "two_hand_capture.json").unlink()
+    (folder / build_addon.STAMP).unlink()
     with pytest.raises(build_addon.BuildError, match="did not make"):
         build_addon.plan_environment(folder, lock)
     assert folder.exists()
+
+
+def test_two_runs_do_not_prepare_one_environment_at_once(tmp_path: Path) -> None:
+    script = f"""
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {str(build_addon.ROOT)!r})
+import build_addon
+with build_addon.only_one_at_a_time(Path({str(tmp_path)!r})):
+    print("in", flush=True)
+    time.sleep(60)
+"""
+    holder = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    waiter = None
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "in\n"
+        waiter = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+        assert waiter.stdout is not None
+        assert waiter.stdout.readline().startswith("Waiting for another build_addon.py")
+        holder.kill()
+        assert waiter.stdout.readline() == "in\n", "a run that was killed does not block the next one"
+    finally:
+        for process in filter(None, (holder, waiter)):
+            process.kill()
+            process.communicate()
 
 
 def test_an_environment_without_pip_is_not_usable(tmp_path: Path) -> None:
