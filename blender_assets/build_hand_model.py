@@ -47,8 +47,8 @@ BONES = (
     *(f"RightHandThumb{rank}" for rank in (1, 2, 3)),
 )
 STUB_LENGTH = 0.034  # metres of forearm kept behind the wrist joint: there the mesh has a natural edge loop
-CAP_HEIGHT = 0.007
-CAP_RINGS = 4
+CAP_HEIGHT = 0.011
+CAP_RINGS = 6
 
 WRIST = 0
 FIRST_JOINTS = (1, 4, 7, 10, 13)  # index, middle, pinky, ring, thumb

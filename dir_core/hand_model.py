@@ -127,7 +127,9 @@ class HandModel:
     def flexion_axes(self, shape: Array | None = None) -> Array:
         """Unit axes [15, 3] about which a positive turn curls each finger joint, flat hand, model axes.
 
-        They stand on the bones: with bone b and axis u the abduction axis is b x u.
+        They stand on the bones: with bone b and axis u the abduction axis is b x u. It points out of the
+        back of both hands, so a positive turn about it goes towards the thumb's side on a right hand and
+        away from it on a left hand.
         """
         return flexion_axes(self.rest_joints(shape), self._rest_tips(shape), self.side)
 

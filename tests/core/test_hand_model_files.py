@@ -192,7 +192,7 @@ def with_value(name: str, change: Callable[[NDArray[Any]], Any]) -> Callable[[Fi
     ("spoil", "message"),
     [
         (without("weights"), "weights is missing"),
-        (with_value("weights", lambda field: field[:, :15]), r"weights has shape \[3004, 15\]"),
+        (with_value("weights", lambda field: field[:, :15]), r"weights has shape \[[0-9]+, 15\]"),
         (with_value("v_template", lambda field: field * np.nan), "not finite"),
         (with_value("v_template", lambda field: field[:500]), "has shape|vertices"),
         (with_value("f", lambda field: field + 1), "points to no vertex"),
