@@ -683,7 +683,8 @@ def build_wheel(python: Path, folder: Path) -> Path:
     """Build the pure-Python wheel of dir_core and blender_assets from a copy of the sources."""
     source, wheels = folder / "source", folder / "wheels"
     source.mkdir()
-    ignored = shutil.ignore_patterns("__pycache__", "*.pyc", "*.mp4")
+    # The scripts that made the assets need torch and Blender; whoever wants them has the repository.
+    ignored = shutil.ignore_patterns("__pycache__", "*.pyc", "build_*.py", "demo")
     for name in ("dir_core", "blender_assets"):
         shutil.copytree(ROOT / name, source / name, ignore=ignored)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
