@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Iterator
@@ -113,7 +114,10 @@ def _save_whole(output: Path) -> None:
 
 
 def _end(code: int) -> NoReturn:
-    # Leaving Python the usual way, bpy can crash (4.2) or hang (4.5).
+    # Leaving Python the usual way, bpy can crash (4.2) or hang (4.5); this way its own folder would stay behind.
+    session = Path(bpy.app.tempdir)
+    if session.name.startswith("blender_"):  # where none could be made, tempdir is everybody's folder
+        shutil.rmtree(session, ignore_errors=True)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

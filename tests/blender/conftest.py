@@ -1,8 +1,10 @@
 """Runs every Blender test in an empty factory file and leaves the process in the one safe way. No test data here."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import bpy
@@ -37,6 +39,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Leave without Python's own exit, in which bpy 4.2 can crash and 4.5 hang."""
+    session = Path(bpy.app.tempdir)
+    if session.name.startswith("blender_"):
+        shutil.rmtree(session, ignore_errors=True)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(_exit_code)
