@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from dir_core import __version__
 from dir_core.camera import focal_length_from_field_of_view, make_camera_matrix
 from dir_core.conventions import DEFAULT_HAND_LENGTH, SIDES, Side
-from dir_core.detection.tracker import LandmarkClip
 from dir_core.errors import SettingsError
 from dir_core.estimator import Estimator, make_estimator
 from dir_core.fitting.clip import FittedHand, fit_hands
 from dir_core.footage import FootageInfo, open_footage
 from dir_core.hand_model import HandModel, load_hand_models
+from dir_core.landmarks import LandmarkClip
 from dir_core.take import SCHEMA, HandTrack, Take
 
 Array = NDArray[Any]
@@ -37,7 +37,7 @@ class CaptureSettings:
         field_of_view: horizontal, radians; None for 60 degrees.
         hand_length: wrist crease to middle finger tip, metres; sets size and depth.
         mirrored: the footage is a selfie, left and right are exchanged in it.
-        device: "auto", "cpu", "cuda" or "mps".
+        device: "auto" or "cpu".
         frame_rate: frames per second of an image sequence.
         hand_model: folder with MANO_LEFT and MANO_RIGHT files; None for the open hand model.
     """
@@ -107,11 +107,18 @@ def expected_frames(info: FootageInfo, settings: CaptureSettings) -> int:
 
 
 def choose_camera(info: FootageInfo, settings: CaptureSettings) -> Array:
-    """Camera matrix from the settings, else from a field of view of 60 degrees."""
+    """Camera matrix from the settings, else from a field of view of 60 degrees.
+
+    A mirrored picture is what a camera with a negative horizontal focal length sees: the hands stay real ones
+    in camera axes, and everything that projects or casts rays lands on the mirrored pixels.
+    """
     focal_length = settings.focal_length
     if focal_length is None and settings.field_of_view is not None:
         focal_length = focal_length_from_field_of_view(settings.field_of_view, info.size[0])
-    return make_camera_matrix(info.size, focal_length)
+    camera_matrix = make_camera_matrix(info.size, focal_length)
+    if settings.mirrored:
+        camera_matrix[0, 0] *= -1
+    return camera_matrix
 
 
 def describe(

@@ -51,7 +51,7 @@ def _make_parser() -> argparse.ArgumentParser:
         help="wrist crease to middle finger tip (default %(default)s); sets size and depth",
     )
     capture.add_argument("--mirrored", action="store_true", help="the footage is mirrored (selfie)")
-    capture.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
+    capture.add_argument("--device", default="auto", metavar="NAME", help="auto (default) or cpu")
     capture.add_argument("--frame-rate", type=float, metavar="FPS", help="of an image sequence (default 25)")
     capture.add_argument("--hand-model", metavar="FOLDER", help="folder with your own MANO_LEFT and MANO_RIGHT files")
     capture.add_argument("--report", type=Path, metavar="JSON", help="write the figures of the run")

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from dir_core.detection.tracker import LandmarkClip
 from dir_core.errors import SettingsError
 from dir_core.footage import Frame
+from dir_core.landmarks import LandmarkClip
 
 ESTIMATORS = ("landmarks",)
 DEVICES = ("auto", "cpu")

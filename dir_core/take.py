@@ -73,7 +73,7 @@ class Take:
         meta: schema, program version, source, estimator, hand model, settings, history (JSON types).
         time: [T] presentation time stamps in seconds, strictly increasing.
         frame: [T] index in the source.
-        camera_matrix: [3, 3] pixels.
+        camera_matrix: [3, 3] pixels; a negative horizontal focal length marks mirrored footage.
         image_size: [2] width and height of the upright source frame in pixels.
         left, right: the anatomical hands.
     """

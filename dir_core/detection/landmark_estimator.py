@@ -4,8 +4,9 @@ import hashlib
 from collections.abc import Callable, Iterable
 
 from dir_core.detection import landmark_network, palm_detector
-from dir_core.detection.tracker import HandTracker, LandmarkClip, track_hands
+from dir_core.detection.tracker import HandTracker, track_hands
 from dir_core.footage import Frame
+from dir_core.landmarks import LandmarkClip
 
 
 class LandmarkEstimator:

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dir_core.conventions import KEYPOINT_BONES, KEYPOINTS, Side
+from dir_core.conventions import KEYPOINT_BONES, KEYPOINTS
 from dir_core.detection.crop import Crop, crop_around_keypoints, whole_picture
 from dir_core.detection.landmark_network import HandLandmarks, LandmarkNetwork
 from dir_core.detection.palm_detector import Palm, PalmDetector
 from dir_core.footage import Frame
+from dir_core.landmarks import HandLandmarkTrack, LandmarkClip
 
 Array = NDArray[Any]
 
@@ -68,77 +69,6 @@ class Sighting:
     right_evidence: float
 
 
-@dataclass(frozen=True, eq=False)
-class TrackedHand:
-    """One hand in one frame.
-
-    Attributes:
-        keypoints_2d: [21, 2] float32, pixels of the upright frame.
-        keypoints_3d: [21, 3] float32 metres, directions of the camera axes, centred on the hand.
-        confidence: [21] float32 in 0..1.
-    """
-
-    keypoints_2d: Array
-    keypoints_3d: Array
-    confidence: Array
-
-
-@dataclass(frozen=True, eq=False)
-class TrackedHands:
-    """Both hands in one frame; None for a hand that is not seen.
-
-    Attributes:
-        left, right: the anatomical hands, by the evidence so far.
-        touching: the skeletons overlap or nearly touch: sides and rear hand are doubtful.
-    """
-
-    left: TrackedHand | None
-    right: TrackedHand | None
-    touching: bool
-
-
-@dataclass(frozen=True, eq=False)
-class HandLandmarkTrack:
-    """One hand over a clip of T frames; rows where it is not observed are zero.
-
-    Attributes:
-        keypoints_2d: [T, 21, 2] float32, pixels of the upright frame.
-        keypoints_3d: [T, 21, 3] float32 metres, directions of the camera axes, centred on the hand.
-        confidence: [T, 21] float32 in 0..1.
-        observed: [T] bool.
-    """
-
-    keypoints_2d: Array
-    keypoints_3d: Array
-    confidence: Array
-    observed: Array
-
-
-@dataclass(frozen=True, eq=False)
-class LandmarkClip:
-    """Both hands over a clip of T frames.
-
-    Attributes:
-        time: [T] float64 seconds.
-        frame: [T] int64 index in the source.
-        left, right: the anatomical hands.
-        touching: [T] bool, the hands overlap or nearly touch: do not trust the rear one.
-    """
-
-    time: Array
-    frame: Array
-    left: HandLandmarkTrack
-    right: HandLandmarkTrack
-    touching: Array
-
-    def hand(self, side: Side) -> HandLandmarkTrack:
-        """The track of one side."""
-        return self.left if side == "left" else self.right
-
-    def __len__(self) -> int:
-        return len(self.time)
-
-
 @dataclass(eq=False)
 class _Track:
     number: int
@@ -167,8 +97,8 @@ class HandTracker:
         """Load the networks.
 
         Args:
-            mirrored: the footage is a mirror image (selfie): swap the anatomical sides. Pictures, key points and
-                3D directions stay those of the footage as it is.
+            mirrored: the footage is a mirror image (selfie): what looks like a right hand is a left one, and x of
+                the 3D key points is turned back. Pictures and 2D key points stay those of the footage as it is.
             threads: with two or more, the landmark networks of both hands run side by side.
         """
         self.mirrored = mirrored
@@ -200,27 +130,13 @@ class HandTracker:
         if self._beside:
             self._beside.shutdown()
 
-    def track(self, image: Array, time: float) -> TrackedHands:
-        """Both hands in the next frame, sides by the evidence so far.
+    def follow(self, image: Array, time: float) -> tuple[list[Sighting], bool]:
+        """The sightings in the next frame, still without sides, and whether the hands touch.
 
         Args:
             image: [H, W, 3] uint8 RGB, upright.
             time: seconds, larger than at the last call.
         """
-        sightings, touching = self.follow(image, time)
-        hands: dict[str, TrackedHand] = {}
-        evidence = {track.number: track.evidence for track in self._tracks}
-        # With two hands the larger evidence takes the right side, whatever the signs are.
-        for rank, seen in enumerate(sorted(sightings, key=lambda each: evidence[each.track])):
-            right = rank == 1 if len(sightings) == 2 else evidence[seen.track] > 0
-            trust = _side_trust(seen.landmarks, right, self.mirrored)
-            hands["right" if right else "left"] = TrackedHand(
-                seen.landmarks.keypoints_2d, seen.landmarks.world, seen.confidence * trust
-            )
-        return TrackedHands(hands.get("left"), hands.get("right"), touching)
-
-    def follow(self, image: Array, time: float) -> tuple[list[Sighting], bool]:
-        """The same without sides: the sightings in the next frame, and whether the hands touch."""
         size = (image.shape[1], image.shape[0])
         self._palms_seen = None
         self._continue_tracks(image, time)
@@ -451,6 +367,7 @@ def label_tracks(seen: list[list[Sighting]], mirrored: bool = False) -> tuple[Ha
             frames[~taken],
             [each for each, gone in zip(found, taken, strict=True) if not gone],
             trust[~taken],
+            mirrored,
         )
     return hands["left"], hands["right"]
 
@@ -478,10 +395,11 @@ def _empty_track(count: int) -> HandLandmarkTrack:
     )
 
 
-def _write(hand: HandLandmarkTrack, frames: Array, found: list[Sighting], trust: Array) -> None:
+def _write(hand: HandLandmarkTrack, frames: Array, found: list[Sighting], trust: Array, mirrored: bool) -> None:
+    unmirror = np.array([-1.0, 1.0, 1.0], np.float32) if mirrored else np.float32(1.0)
     for frame, sighting, factor in zip(frames, found, trust, strict=True):
         hand.keypoints_2d[frame] = sighting.landmarks.keypoints_2d
-        hand.keypoints_3d[frame] = sighting.landmarks.world
+        hand.keypoints_3d[frame] = sighting.landmarks.world * unmirror
         hand.confidence[frame] = sighting.confidence * factor
         hand.observed[frame] = True
 

@@ -225,6 +225,30 @@ def test_a_longer_hand_is_placed_farther_away(demo_take: Path, tmp_path: Path) -
     assert ratio == pytest.approx(1.1, abs=0.02)
 
 
+def test_mirrored_footage_gives_the_same_hands(demo_take: Path, tmp_path: Path) -> None:
+    from dir_core import rotations
+    from dir_core.evaluation.metrics import evaluate_take
+    from dir_core.footage import open_footage
+    from dir_core.hand_model import open_hand_models
+
+    folder = tmp_path / "selfie"
+    folder.mkdir()
+    import cv2
+
+    with open_footage(DEMO, end=0.9) as footage:
+        for frame in footage:
+            cv2.imwrite(str(folder / f"{frame.index:04d}.png"), cv2.cvtColor(frame.image[:, ::-1], cv2.COLOR_RGB2BGR))
+    assert run("capture", folder, "--frame-rate", "30", "--mirrored", "-o", tmp_path / "t.npz") == 0
+    selfie, plain = load_take(tmp_path / "t.npz"), load_take(demo_take)
+    for side in ("left", "right"):
+        a, b = selfie.hand(side), plain.hand(side)
+        rows = slice(0, len(selfie) - 3)  # the plain clip is longer, so only its last frames are smoothed otherwise
+        turn = np.degrees(rotations.angle_between(a.rotation, b.rotation[: len(selfie)]))[rows]
+        assert np.median(turn) < 4
+        assert np.abs(a.translation - b.translation[: len(selfie)])[rows].max() < 0.03
+    assert evaluate_take(selfie, open_hand_models()).reprojection_percent < 4
+
+
 def test_saved_takes_are_loaded_bit_for_bit(demo_take: Path, tmp_path: Path) -> None:
     save_take(load_take(demo_take), tmp_path / "copy.npz")
     assert (tmp_path / "copy.npz").read_bytes() == demo_take.read_bytes()

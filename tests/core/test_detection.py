@@ -13,9 +13,9 @@ from dir_core.detection import fetch_weights
 from dir_core.detection.crop import Crop, crop_around_keypoints, cut_out, to_image, turn_directions, whole_picture
 from dir_core.detection.landmark_network import LandmarkNetwork
 from dir_core.detection.palm_detector import PalmDetector
-from dir_core.detection.tracker import HandTracker
+from dir_core.detection.tracker import HandTracker, track_hands
 from dir_core.errors import HandCaptureError
-from dir_core.footage import open_footage
+from dir_core.footage import Frame, open_footage
 
 
 def pictures(path: Path) -> Iterator[np.ndarray]:
@@ -102,11 +102,11 @@ def test_two_open_left_hands(shared: Path):
     assert all(hand.presence > 0.9 and hand.right_score < 0.2 for hand in hands)
     # One person has one left hand: the surer one keeps the side, the other is marked as doubtful.
     with HandTracker() as tracker:
-        seen = tracker.track(image, 0.0)
-    assert seen.left is not None
-    assert seen.right is not None
-    assert seen.left.confidence.mean() > 0.9
-    assert seen.right.confidence.mean() < 0.6
+        clip = track_hands([Frame(0, 0.0, image)], tracker)
+    assert clip.left.observed.all()
+    assert clip.right.observed.all()
+    assert clip.left.confidence.mean() > 0.9
+    assert clip.right.confidence.mean() < 0.6
 
 
 def test_a_turned_picture_gives_turned_key_points(shared: Path):

@@ -19,7 +19,9 @@ LIGHT = (
     "errors",
     "array_pickle",
     "hand_model",
+    "landmarks",
     "clean_up",
+    "fitting",
     "retargeting",
 )
 """Parts of dir_core that Blender itself may import: numpy and scipy only."""
