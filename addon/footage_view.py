@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dir_core.errors import FootageError
 from dir_core.take import Take
 
+from . import keying
 from .axes import camera_to_blender
 
 Array = NDArray[Any]
@@ -27,7 +28,11 @@ SENSOR_WIDTH: Final = 36.0
 _CLIP_START, _CLIP_END = 0.01, 100.0
 _NTSC: Final = 1.001
 _PICTURE_SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".exr", ".bmp", ".webp", ".tga"})
-_RATE_TOLERANCE: Final = 1e-3
+RATE_TOLERANCE: Final = 1e-4
+"""Frame rates whose ratio differs less from one play in step: under a frame in five minutes at 30 fps."""
+
+_COMMON_RATE_TOLERANCE: Final = 2.5e-4  # 29.97 and 30 differ by 1e-3
+_FRAME_NOISE: Final = 0.01
 
 
 @dataclass(frozen=True)
@@ -55,10 +60,10 @@ def nearest_frame_rate(rate: float) -> FrameRate:
     if not (math.isfinite(rate) and rate > 0):
         raise FootageError(f"The frame rate of the footage is {rate}, capture the clip again.")
     fps = max(1, round(rate))
-    if abs(rate / fps - 1.0) < _RATE_TOLERANCE / 4:
+    if abs(rate / fps - 1.0) < _COMMON_RATE_TOLERANCE:
         return FrameRate(fps, 1.0)
     ntsc = max(1, round(rate * _NTSC))
-    if abs(rate * _NTSC / ntsc - 1.0) < _RATE_TOLERANCE / 4:
+    if abs(rate * _NTSC / ntsc - 1.0) < _COMMON_RATE_TOLERANCE:
         return FrameRate(ntsc, _NTSC)
     return FrameRate(fps, fps / rate)
 
@@ -151,20 +156,55 @@ def match_render_size(scene: Any, take: Take) -> None:
     render.pixel_aspect_x, render.pixel_aspect_y = max(1.0, 1.0 / aspect), max(1.0, aspect)
 
 
-def show_footage(camera: Any, clip: Any, start: int) -> None:
+def show_footage(camera: Any, clip: Any, start: int, ratio: float = 1.0) -> None:
     """Put the clip behind everything the camera sees, its first frame on scene frame `start`.
 
-    In step with the keys as long as the scene plays at the clip's frame rate.
+    Args:
+        camera: the camera object.
+        clip: what load_footage returned.
+        start: scene frame of the footage's time 0.
+        ratio: the clip's frame rate over the scene's.
     """
-    clip.frame_start = start
     background = camera.data.background_images.new()
-    background.source = "MOVIE_CLIP"
-    background.clip = clip
+    if abs(ratio - 1.0) < RATE_TOLERANCE:
+        background.source = "MOVIE_CLIP"
+        background.clip = clip
+        clip.frame_start = start
+    else:
+        _show_by_time(camera, background, clip, start, ratio)
     background.alpha = 1.0
     background.display_depth = "BACK"
     background.frame_method = "STRETCH"  # the render has the footage's shape, so nothing is stretched or cut
-    background.clip_user.use_render_undistorted = False
     camera.data.show_background_images = True
+
+
+def _show_by_time(camera: Any, background: Any, clip: Any, start: int, ratio: float) -> None:
+    """Keep the footage in step with a scene of another frame rate.
+
+    A movie clip steps by one picture per scene frame whatever the rates; an image has a picture offset that can be
+    keyed: on scene frame f the picture is f - start + 1 + offset, and it has to be 1 + floor((f - start) * ratio).
+    """
+    image = bpy.data.images.load(clip.filepath, check_existing=True)
+    image.source = clip.source
+    background.source = "IMAGE"
+    background.image = image
+    user = background.image_user
+    user.frame_start = start
+    user.frame_duration = math.ceil(clip.frame_duration * max(1.0, 1.0 / ratio))
+    user.use_auto_refresh = True
+    numbers = re.findall(r"\d+", Path(clip.filepath).stem) if image.source == "SEQUENCE" else []
+    before = int(numbers[-1]) - 1 if numbers else 0  # pictures are called by the numbers in their names
+    slope, span = ratio - 1.0, max(1, user.frame_duration)
+    frames = [0, span]
+    if slope < 0 and before / -slope < span:
+        turn = math.floor(before / -slope + _FRAME_NOISE)
+        frames = [0, *([turn] if turn else []), *([turn + 1] if turn + 1 < span else []), span]
+    offsets = before + slope * np.array(frames)
+    # A keyed whole number loses its decimals towards zero: below zero that is one up from the floor.
+    offsets += np.where(offsets > -_FRAME_NOISE, _FRAME_NOISE, _FRAME_NOISE - 1.0)
+    index = len(camera.data.background_images) - 1
+    path = f"background_images[{index}].image_user.frame_offset"
+    keying.key_number(camera.data, path, np.array(frames) + start, offsets, name="Footage")
 
 
 def light_scene(scene: Any) -> None:

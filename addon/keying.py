@@ -90,15 +90,34 @@ def key_armature(
     return action
 
 
-def curves_of(armature: Any) -> Any:
-    """The F-curves that animate `armature`, iterable, in every layout; empty without an action."""
-    data = armature.animation_data
+def key_number(owner: Any, path: str, frames: Array, values: Array, *, name: str) -> Any:
+    """Key one number of any data-block, LINEAR between its keys.
+
+    Args:
+        owner: the data-block, for example a camera.
+        path: to the number, as data paths are written.
+        frames: [K] scene frames, increasing.
+        values: [K] the number on them.
+        name: name of the new action and of the curve's group.
+
+    Returns:
+        The action, assigned to the data-block.
+    """
+    action, curves = _open_curves(owner, None, name)
+    _write_curve(curves.open(path, 0, name), frames, values, _LINEAR, np.zeros(len(frames), np.int32))
+    return action
+
+
+def curves_of(owner: Any) -> Any:
+    """The F-curves that animate a data-block, iterable, in every layout; empty without an action."""
+    data = owner.animation_data
     if data is None or data.action is None:
         return ()
     if not HAS_SLOTS:
         return data.action.fcurves
-    bag = _channelbag(data.action, data.action_slot)
-    return () if bag is None else bag.fcurves
+    strips = [strip for layer in data.action.layers for strip in layer.strips]
+    bags = [strip.channelbag(data.action_slot) for strip in strips] if data.action_slot else []
+    return next((bag.fcurves for bag in bags if bag is not None), ())
 
 
 class _LegacyCurves:
@@ -126,34 +145,23 @@ class _SlotCurves:
         return curve
 
 
-def _open_curves(armature: Any, action: Any, name: str) -> tuple[Any, _LegacyCurves | _SlotCurves]:
-    data = armature.animation_data or armature.animation_data_create()
+def _open_curves(owner: Any, action: Any, name: str) -> tuple[Any, _LegacyCurves | _SlotCurves]:
+    data = owner.animation_data or owner.animation_data_create()
     if not HAS_SLOTS:
         if action is None or data.action != action:
-            action = bpy.data.actions.new(f"{name} {armature.name}")
+            action = bpy.data.actions.new(f"{name} {owner.name}")
             data.action = action
         return action, _LegacyCurves(action)
     if action is None:
         action = bpy.data.actions.new(name)
     slot = data.action_slot if data.action == action else None
     if slot is None:
-        slot = action.slots.new(id_type="OBJECT", name=armature.name)
+        slot = action.slots.new(id_type=owner.id_type, name=owner.name)
     data.action = action
     data.action_slot = slot
-    return action, _SlotCurves(_channelbag(action, slot, ensure=True))
-
-
-def _channelbag(action: Any, slot: Any, *, ensure: bool = False) -> Any:
-    if slot is None:
-        return None
-    if ensure:
-        layer = action.layers[0] if action.layers else action.layers.new("Layer")
-        strip = layer.strips[0] if layer.strips else layer.strips.new(type="KEYFRAME")
-        return strip.channelbag(slot, ensure=True)
-    for layer in action.layers:
-        for strip in layer.strips:
-            return strip.channelbag(slot)
-    return None
+    layer = action.layers[0] if action.layers else action.layers.new("Layer")
+    strip = layer.strips[0] if layer.strips else layer.strips.new(type="KEYFRAME")
+    return action, _SlotCurves(strip.channelbag(slot, ensure=True))
 
 
 def _write_curve(curve: Any, frames: Array, values: Array, interpolation: int, key_types: Array) -> None:

@@ -45,7 +45,8 @@ class BuiltScene:
     def sentence(self, rate: footage_view.FrameRate) -> str:
         """What was done, in numbers, with `rate` the scene's frame rate."""
         first, last = (f"{frame:.10g}" for frame in (self.frames[0], self.frames[-1]))
-        keyed = f"Keyed {len(self.frames)} frames on scene frames {first} to {last} at {rate} fps"
+        count = f"{len(self.frames)} frame{'' if len(self.frames) == 1 else 's'}"
+        keyed = f"Keyed {count} on scene frames {first} to {last} at {rate} fps"
         seen = ", ".join(f"{side} hand seen in {self.observed[side]}" for side in SIDES)
         return f"{keyed}; {seen}."
 
@@ -119,7 +120,7 @@ def build_scene(
 
     camera = footage_view.add_camera(take, collection)
     if clip is not None:
-        footage_view.show_footage(camera, clip, start)
+        footage_view.show_footage(camera, clip, start, _source_rate(take, clip, rate).value / rate.value)
     return BuiltScene(
         hands=hands,
         camera=camera,
@@ -160,18 +161,20 @@ def _hide(hand: HandRig) -> None:
         item.hide_viewport = item.hide_render = True
 
 
+def _source_rate(take: Take, clip: Any, otherwise: footage_view.FrameRate) -> footage_view.FrameRate:
+    stepping = footage_view.clip_frame_rate(clip) if clip is not None else None
+    return stepping or footage_view.footage_frame_rate(take) or otherwise
+
+
 def _notes(take: Take, models: Mapping[Side, HandModel], rate: footage_view.FrameRate, clip: Any) -> list[str]:
     notes = []
     for side in SIDES:
         if not take.hand(side).observed.any():
             notes.append(f"The {side} hand was never seen and is hidden.")
-    source_rate = (footage_view.clip_frame_rate(clip) if clip else None) or footage_view.footage_frame_rate(take)
-    if source_rate is not None and abs(source_rate.value / rate.value - 1.0) > 1e-4:
-        mapping = f"The footage has {source_rate} fps and the scene {rate}: keys are on time"
-        step = f", {rate.value / source_rate.value:.4g} scene frames per footage frame"
-        notes.append(
-            f"{mapping}{step}{', but the background shows one footage frame per scene frame' if clip else ''}."
-        )
+    source_rate = _source_rate(take, clip, rate)
+    if abs(source_rate.value / rate.value - 1.0) >= footage_view.RATE_TOLERANCE:
+        mapping = f"The footage has {source_rate} fps and the scene {rate}: everything stays on time"
+        notes.append(f"{mapping}, {rate.value / source_rate.value:.4g} scene frames per footage frame.")
     if clip is not None and tuple(clip.size) != tuple(take.image_size):
         sizes = f"{clip.size[0]}x{clip.size[1]} pixels and the take {take.image_size[0]}x{take.image_size[1]}"
         notes.append(f"The footage has {sizes}: the background may be turned or cropped.")

@@ -1,5 +1,7 @@
 """The camera sees what the take's camera saw, and the footage stands behind it in step."""
 
+from pathlib import Path
+
 import bpy
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from dir_core.camera import project
 from dir_core.errors import FootageError
 from tests.blender.pictures import write_pictures
 from tests.takes import make_take
+
+MOVIES = Path(__file__).resolve().parents[1] / "data" / "footage"
 
 
 def pixels_of(scene, camera, points, image_size):
@@ -82,6 +86,29 @@ def test_pictures_stand_behind_the_hands_from_the_first_frame(models, tmp_path):
     assert (background.source, background.clip, background.alpha) == ("MOVIE_CLIP", clip, 1.0)
     assert background.display_depth == "BACK"
     assert clip.frame_start == 101
+
+
+@pytest.mark.parametrize(("footage", "scene_rate", "start"), [(30, 24, 1), (25, 60, 1), (60, 24, 101), (24, 25, -20)])
+@pytest.mark.parametrize("first", [None, 1, 7])
+def test_footage_keeps_step_with_a_scene_of_another_rate(models, tmp_path, footage, scene_rate, start, first):  # noqa: PLR0917
+    """The picture behind each scene frame is the one that the clip shows at that time; `first` None is a movie."""
+    scene = bpy.context.scene
+    camera = footage_view.add_camera(make_take(models, count=2), scene.collection)
+    if first is None:
+        clip = footage_view.load_footage(MOVIES / "constant_25.mp4")
+    else:
+        clip = footage_view.load_footage(write_pictures(tmp_path, 40) / f"shot_{first:04d}.png")
+    footage_view.show_footage(camera, clip, start, footage / scene_rate)
+    (background,) = camera.data.background_images
+    assert (background.source, background.image.source) == ("IMAGE", clip.source)
+    for frame in range(start - 3, start + int(clip.frame_duration * scene_rate / footage)):
+        scene.frame_set(frame)
+        graph = bpy.context.evaluated_depsgraph_get()
+        user = camera.evaluated_get(graph).data.background_images[0].image_user
+        assert user.frame_start == start
+        assert frame - start < user.frame_duration
+        shown = max(1, frame - user.frame_start + 1) + user.frame_offset
+        assert shown == (first or 1) + int(max(0, frame - start) * footage / scene_rate + 1e-6)
 
 
 def test_footage_that_is_gone_or_no_footage_is_told_in_a_sentence(models, tmp_path):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import addon
-from addon import registration
+from addon import footage_view, registration
+from addon.scene import build_scene
 from dir_core.take import save_take
 from tests.blender.pictures import write_pictures
 from tests.takes import make_take
@@ -60,9 +61,22 @@ def test_camera_of_the_scene_is_kept_on_wish(models, tmp_path):
 
 def test_footage_comes_along_if_it_is_there(models, tmp_path):
     pictures = write_pictures(tmp_path / "pictures", 3)
-    save_take(make_take(models, count=2, source={"path": str(pictures)}), tmp_path / "take.npz")
+    save_take(make_take(models, count=2, rate=24.0, source={"path": str(pictures)}), tmp_path / "take.npz")
     bpy.ops.hands.import_take(filepath=str(tmp_path / "take.npz"), start=5)
     assert bpy.context.scene.camera.data.background_images[0].clip.frame_start == 5
+
+
+def test_footage_of_another_rate_is_told_in_numbers_and_stays_on_time(models, tmp_path):
+    pictures = write_pictures(tmp_path / "pictures", 3)
+    take = make_take(models, count=2, rate=30.0, source={"path": str(pictures)})
+    scene = bpy.context.scene
+    scene.render.fps = 24
+    clip = footage_view.load_footage(pictures)
+    built = build_scene(take, models, scene, clip=clip)
+    (background,) = built.camera.data.background_images
+    assert background.source == "IMAGE"
+    told = "The footage has 30 fps and the scene 24: everything stays on time, 0.8 scene frames per footage frame."
+    assert told in built.notes
 
 
 def test_a_second_import_makes_hands_of_its_own(models, tmp_path):

@@ -158,5 +158,5 @@ def test_a_take_of_one_frame_is_keyed(models):
     _, built = build(models, count=1)
     assert built.frames.tolist() == [1.0]
     assert built.sentence(24) == (
-        "Keyed 1 frames on scene frames 1 to 1 at 24 fps; left hand seen in 1, right hand seen in 1."
+        "Keyed 1 frame on scene frames 1 to 1 at 24 fps; left hand seen in 1, right hand seen in 1."
     )
