@@ -1,4 +1,7 @@
-"""`python -m addon TAKE.npz -o FILE.blend`: a take becomes a .blend file without a window. No building here."""
+"""`python -m addon TAKE.npz -o FILE.blend`: a take becomes a .blend file without a window. No building here.
+
+With --rest instead of a take: an asset library with both hands in rest pose.
+"""
 
 import argparse
 import contextlib
@@ -14,10 +17,11 @@ import bpy
 import numpy as np
 
 from dir_core.errors import HandCaptureError, OutputError
+from dir_core.hand_model import open_hand_models
 from dir_core.take import check_output, load_take
 
 from . import footage_view
-from .scene import build_scene, find_models
+from .scene import build_library, build_scene, find_models
 
 
 def write_scene(take_path: Path, output: Path, footage: Path | None, start: int) -> str:
@@ -34,9 +38,7 @@ def write_scene(take_path: Path, output: Path, footage: Path | None, start: int)
     Raises:
         HandCaptureError: the take, the footage, the hand model or the output cannot be used.
     """
-    if output.suffix != ".blend":
-        raise OutputError(f"{output} does not end in .blend, give a file name that does.")
-    check_output(output)
+    _check_blend(output)
     take = load_take(take_path)
     models, hands = find_models(take)
 
@@ -64,17 +66,35 @@ def write_scene(take_path: Path, output: Path, footage: Path | None, start: int)
     return " ".join(sentence for sentence in sentences if sentence)
 
 
+def write_library(output: Path) -> str:
+    """Write both hands in rest pose as an asset library, whole or not at all, and return what was done in words.
+
+    Raises:
+        HandCaptureError: the hand model or the output cannot be used.
+    """
+    _check_blend(output)
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    collection = build_library(open_hand_models(), bpy.context.scene)
+    _save_whole(output)
+    return f'Wrote {output}: the collection asset "{collection.name}".'
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m addon", description="Turn a hand take into a .blend file.")
-    parser.add_argument("take", type=Path, help="the take (.npz)")
+    content = parser.add_mutually_exclusive_group(required=True)
+    content.add_argument("take", type=Path, nargs="?", help="the take (.npz)")
+    content.add_argument("--rest", action="store_true", help="both hands in rest pose, as an asset library")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the .blend file to write")
     parser.add_argument("--footage", type=Path, help="movie or folder of images behind the hands")
     parser.add_argument("--frame-start", type=int, default=1, help="scene frame on which the footage begins (1)")
     options = parser.parse_args(arguments)
     try:
         with _blender_silenced():
-            done = write_scene(options.take, options.output, options.footage, options.frame_start)
+            if options.rest:
+                done = write_library(options.output)
+            else:
+                done = write_scene(options.take, options.output, options.footage, options.frame_start)
     except HandCaptureError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -99,6 +119,12 @@ def _blender_silenced() -> Iterator[None]:
         for stream, copy in kept:
             os.dup2(copy, stream)
             os.close(copy)
+
+
+def _check_blend(output: Path) -> None:
+    if output.suffix != ".blend":
+        raise OutputError(f"{output} does not end in .blend, give a file name that does.")
+    check_output(output)
 
 
 def _save_whole(output: Path) -> None:

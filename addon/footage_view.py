@@ -126,9 +126,13 @@ def add_camera(take: Take, collection: Any) -> Any:
     """Add the camera of the take at the origin, looking along camera z, and return its object.
 
     Principal point and focal length come from the take's camera matrix, and hold for renders of its image size.
+    Mirrored footage has a negative horizontal focal length: the camera sees the real hands, so the picture behind
+    them is turned back (show_footage).
     """
     width, height = (float(size) for size in take.image_size)
-    matrix = np.asarray(take.camera_matrix, np.float64)
+    matrix = np.array(take.camera_matrix, np.float64)
+    if is_mirrored(take):
+        matrix[0] = [-matrix[0, 0], 0.0, width - matrix[0, 2]]
     data = bpy.data.cameras.new("Footage Camera")
     data.sensor_fit = "HORIZONTAL"
     data.sensor_width = SENSOR_WIDTH
@@ -146,17 +150,22 @@ def add_camera(take: Take, collection: Any) -> Any:
     return camera
 
 
+def is_mirrored(take: Take) -> bool:
+    """Whether the take was captured from mirrored (selfie) footage."""
+    return bool(take.camera_matrix[0, 0] < 0)
+
+
 def match_render_size(scene: Any, take: Take) -> None:
     """Make the scene render frames of the take's size, so that its camera frames exactly what the footage shows."""
     render = scene.render
     render.resolution_x, render.resolution_y = (int(size) for size in take.image_size)
     render.resolution_percentage = 100
     # Blender allows only aspects of 1 and more.
-    aspect = float(take.camera_matrix[0, 0] / take.camera_matrix[1, 1])
+    aspect = abs(float(take.camera_matrix[0, 0] / take.camera_matrix[1, 1]))
     render.pixel_aspect_x, render.pixel_aspect_y = max(1.0, 1.0 / aspect), max(1.0, aspect)
 
 
-def show_footage(camera: Any, clip: Any, start: int, ratio: float = 1.0) -> None:
+def show_footage(camera: Any, clip: Any, start: int, ratio: float = 1.0, mirrored: bool = False) -> None:
     """Put the clip behind everything the camera sees, its first frame on scene frame `start`.
 
     Args:
@@ -164,6 +173,7 @@ def show_footage(camera: Any, clip: Any, start: int, ratio: float = 1.0) -> None
         clip: what load_footage returned.
         start: scene frame of the footage's time 0.
         ratio: the clip's frame rate over the scene's.
+        mirrored: the footage is a selfie, show it the way the hands really were.
     """
     background = camera.data.background_images.new()
     if abs(ratio - 1.0) < RATE_TOLERANCE:
@@ -172,6 +182,7 @@ def show_footage(camera: Any, clip: Any, start: int, ratio: float = 1.0) -> None
         clip.frame_start = start
     else:
         _show_by_time(camera, background, clip, start, ratio)
+    background.use_flip_x = mirrored
     background.alpha = 1.0
     background.display_depth = "BACK"
     background.frame_method = "STRETCH"  # the render has the footage's shape, so nothing is stretched or cut

@@ -10,7 +10,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from dir_core.conventions import SIDES, Side
+from dir_core.conventions import SHAPE_COUNT, SIDES, Side
 from dir_core.errors import HandModelError, TakeError
 from dir_core.hand_model import HandModel, load_hand_models, open_hand_models
 from dir_core.take import HandTrack, Take
@@ -20,6 +20,9 @@ from .hand_rig import HandRig
 
 CONFIDENCE_PROPERTY = "confidence"
 """Keyed on each armature object: mean key-point confidence 0..1, 0 where the hand was not seen."""
+
+LIBRARY_SPACING = 0.4
+"""Metres between the wrists of the hands in the asset library."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +123,8 @@ def build_scene(
 
     camera = footage_view.add_camera(take, collection)
     if clip is not None:
-        footage_view.show_footage(camera, clip, start, _source_rate(take, clip, rate).value / rate.value)
+        ratio = _source_rate(take, clip, rate).value / rate.value
+        footage_view.show_footage(camera, clip, start, ratio, mirrored=footage_view.is_mirrored(take))
     return BuiltScene(
         hands=hands,
         camera=camera,
@@ -129,6 +133,19 @@ def build_scene(
         observed={side: int(take.hand(side).observed.sum()) for side in SIDES},
         notes=tuple(_notes(take, models, rate, clip)),
     )
+
+
+def build_library(models: Mapping[Side, HandModel], scene: Any) -> Any:
+    """Build both hands of the mean shape in rest pose as one collection asset, and return the collection."""
+    collection = bpy.data.collections.new("Two Hands")
+    scene.collection.children.link(collection)
+    for side in SIDES:
+        hand = hand_rig.build_hand(models[side], np.zeros(SHAPE_COUNT), 1.0, collection)
+        hand.armature.location.x = LIBRARY_SPACING / 2 * (1 if side == "left" else -1)
+    collection.asset_mark()
+    collection.asset_data.description = "A left and a right hand, rigged; MANO's joints, X curls every finger"
+    collection.asset_data.license = models["right"].licence
+    return collection
 
 
 def key_hand(hand: HandRig, track: HandTrack, frames: Any, *, action: Any = None, name: str = "Hands") -> Any:
@@ -178,4 +195,6 @@ def _notes(take: Take, models: Mapping[Side, HandModel], rate: footage_view.Fram
     if clip is not None and tuple(clip.size) != tuple(take.image_size):
         sizes = f"{clip.size[0]}x{clip.size[1]} pixels and the take {take.image_size[0]}x{take.image_size[1]}"
         notes.append(f"The footage has {sizes}: the background may be turned or cropped.")
+    if clip is not None and footage_view.is_mirrored(take):
+        notes.append("The footage is mirrored and shown turned back.")
     return notes

@@ -9,6 +9,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,21 @@ _CLIP_FIELDS: dict[str, tuple[tuple[int, ...], type]] = {
 }
 _META_FIELDS = ("schema", "program", "source", "estimator", "hand_model", "settings", "history")
 _UNIT_TOLERANCE = 1e-3
+# What numpy and zipfile raise on damaged archives; a damaged header may also ask for more memory than there is.
+_DAMAGE = (
+    ValueError,
+    OSError,
+    EOFError,
+    AttributeError,
+    KeyError,
+    TypeError,
+    NotImplementedError,
+    RuntimeError,
+    MemoryError,
+    SyntaxError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +121,7 @@ def save_take(take: Take, path: str | os.PathLike[str]) -> None:
     arrays = _pack(take)
     _unpack(arrays, f"the take for {path.name}")
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    np.savez_compressed(buffer, **arrays)
     write_whole(path, buffer.getvalue())
 
 
@@ -117,13 +133,16 @@ def load_take(path: str | os.PathLike[str]) -> Take:
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise ValueError("a single array")
+        with loaded as archive:
             arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise TakeError(f"There is no take at {path}, check the path.") from None
     except IsADirectoryError:
         raise TakeError(f"{path} is a folder, give the .npz file of a take.") from None
-    except (ValueError, OSError, EOFError, AttributeError, KeyError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         reason = "it holds pickled objects" if "pickle" in str(error) else "it is damaged or not an .npz archive"
         raise TakeError(f"{path} is not a take: {reason}; capture the clip again.") from error
     return _unpack(arrays, str(path))

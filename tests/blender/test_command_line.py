@@ -201,3 +201,26 @@ def test_an_older_file_is_kept_when_the_run_fails(tmp_path):
     (tmp_path / "take.npz").write_bytes(b"broken")
     assert run(tmp_path / "take.npz", "-o", tmp_path / "out.blend").returncode != 0
     assert (tmp_path / "out.blend").read_bytes() == b"older work"
+
+
+def test_the_asset_library_holds_both_hands_in_rest(models, tmp_path):
+    output = tmp_path / "two hands.blend"
+    done = run("--rest", "-o", output)
+    assert done.returncode == 0, done.stderr
+    bpy.ops.wm.open_mainfile(filepath=str(output))
+    collection = bpy.data.collections["Two Hands"]
+    assert collection.asset_data is not None
+    armatures = [item for item in collection.objects if item.type == "ARMATURE"]
+    assert sorted(item.name for item in armatures) == ["Hand Left", "Hand Right"]
+    assert not bpy.data.actions
+    left, right = (next(item for item in armatures if side in item.name) for side in ("Left", "Right"))
+    middle = bpy.context.evaluated_depsgraph_get()
+    for item, sign in ((left, 1), (right, -1)):
+        tip = item.matrix_world @ item.evaluated_get(middle).pose.bones[f"middle3.{item.name[5]}"].tail
+        assert sign * tip.x > 0.2 + 0.15  # fingers point away from each other
+
+
+def test_a_take_or_rest_has_to_be_given(tmp_path):
+    done = run("-o", tmp_path / "x.blend")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr

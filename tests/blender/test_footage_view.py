@@ -41,6 +41,22 @@ def test_camera_projects_like_the_takes_camera(models, image_size, centre, aspec
     )
 
 
+def test_mirrored_footage_is_turned_back_behind_the_hands(models):
+    width, height = 640, 360
+    matrix = np.array([[-500.0, 0, 300.0], [0, 500.0, 190.0], [0, 0, 1]])
+    take = make_take(models, count=2, image_size=(width, height), camera_matrix=matrix)
+    scene = bpy.context.scene
+    camera = footage_view.add_camera(take, scene.collection)
+    footage_view.match_render_size(scene, take)
+    points = take.left.keypoints_3d[0]
+    seen = pixels_of(scene, camera, camera_to_blender(points), (width, height))
+    mirrored = project(points, matrix)
+    np.testing.assert_allclose(seen, np.stack([width - mirrored[:, 0], mirrored[:, 1]], axis=-1), atol=0.01)
+    clip = footage_view.load_footage(MOVIES / "constant_25.mp4")
+    footage_view.show_footage(camera, clip, 1, mirrored=footage_view.is_mirrored(take))
+    assert camera.data.background_images[0].use_flip_x
+
+
 @pytest.mark.parametrize(
     ("rate", "fps", "base"),
     [
