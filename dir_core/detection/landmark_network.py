@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dir_core.detection.crop import Crop, cut_out, to_image, turn_directions
+from dir_core.detection.interpreter import load_interpreter
 
 Array = NDArray[Any]
 
@@ -38,10 +39,7 @@ class LandmarkNetwork:
     """The landmark network on the CPU through LiteRT. One instance must not be used by two threads at once."""
 
     def __init__(self, threads: int = 1, weights: str | os.PathLike[str] = WEIGHTS):
-        from ai_edge_litert.interpreter import Interpreter
-
-        self._interpreter = Interpreter(model_path=str(weights), num_threads=threads)
-        self._interpreter.allocate_tensors()
+        self._interpreter = load_interpreter(weights, threads)
         self._input = self._interpreter.get_input_details()[0]["index"]
         # The exported names are Identity, Identity_1 ..: key points, presence, handedness, world.
         outputs = {detail["name"]: detail["index"] for detail in self._interpreter.get_output_details()}

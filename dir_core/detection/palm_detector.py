@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dir_core.detection.crop import Crop, crop_around_palm, cut_out, to_image
+from dir_core.detection.interpreter import load_interpreter
 
 Array = NDArray[Any]
 
@@ -38,10 +39,7 @@ class PalmDetector:
     """The palm network on the CPU through LiteRT."""
 
     def __init__(self, threads: int = 2, weights: str | os.PathLike[str] = WEIGHTS):
-        from ai_edge_litert.interpreter import Interpreter
-
-        self._interpreter = Interpreter(model_path=str(weights), num_threads=threads)
-        self._interpreter.allocate_tensors()
+        self._interpreter = load_interpreter(weights, threads)
         self._input = self._interpreter.get_input_details()[0]["index"]
         outputs = {detail["shape"][-1]: detail["index"] for detail in self._interpreter.get_output_details()}
         self._boxes, self._scores = outputs[18], outputs[1]

@@ -77,9 +77,10 @@ def test_a_video_without_hands_is_a_valid_take_and_a_warning(
         assert not hand.confidence.any()
 
 
-def test_one_frame_is_enough(tmp_path: Path) -> None:
+def test_one_frame_is_enough(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run("capture", FOOTAGE / "one_frame.mp4", "-o", tmp_path / "take.npz") == 0
     assert len(load_take(tmp_path / "take.npz")) == 1
+    assert "INFO" not in capfd.readouterr().err  # no chatter of libraries between our sentences
 
 
 def test_unicode_and_spaces_in_paths(tmp_path: Path) -> None:
