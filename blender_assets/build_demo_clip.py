@@ -229,7 +229,7 @@ def _look_at(place: Array, target: Array) -> Any:
 def main() -> None:
     """Render the clip, or a still of a few frames to look at."""
     parser = argparse.ArgumentParser(description="Render the demo clip and write its truth.")
-    parser.add_argument("--samples", type=int, default=24)
+    parser.add_argument("--samples", type=int, default=5)
     parser.add_argument("--stills", type=int, nargs="+", metavar="FRAME", help="only these frames, as PNG")
     parser.add_argument("-o", "--output", type=Path, default=FOLDER)
     options = parser.parse_args()
