@@ -3,7 +3,7 @@
 An analytic start (palm by Kabsch, then each hinge in closed form) is refined by Levenberg-Marquardt on
 the 3D landmarks, their pixels, the usual angles and the limits. The fingers share only the six numbers
 of the wrist, so the normal equations have arrow form and every step solves five 5x5 blocks and one
-9x9 Schur complement per frame (Triggs et al. 2000, section 6).
+12x12 Schur complement per frame (Triggs et al. 2000, section 6).
 """
 
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ _LIMIT_STIFFNESS = 50.0  # per radian beyond a limit
 _CAUCHY = 6.0  # residuals beyond this many sigmas lose their pull
 _BLOCK = 512  # frames solved together, so that memory does not grow with the clip
 _LARGEST_STEP = 0.8  # radians an angle may change in one iteration
-_WRIST = 9  # unknowns shared by the fingers: rotation, position, offset of the 3D landmarks
+_WRIST = 12  # unknowns shared by the fingers: rotation, position, shift and tilt of the 3D landmarks
 
 # Whether an angle moves the 2nd, 3rd and 4th key point of its finger: [finger, key point, angle].
 _REACH = np.array([[rank <= point for rank in ANGLE_JOINTS] for point in range(3)]) & FREE[:, None]
@@ -68,7 +68,8 @@ def fit_pose(
     camera_matrix: Array,
     *,
     landmark_noise: float = 0.005,
-    pixel_noise: float = 0.012,
+    landmark_tilt: float = 0.2,
+    pixel_noise: float = 0.008,
     prior: float = 0.8,
 ) -> HandPose:
     """Fit the pose of one hand to N frames of landmarks.
@@ -80,6 +81,8 @@ def fit_pose(
         weight: [N, 21] trust in each landmark, 0..1.
         camera_matrix: [3, 3] pixels.
         landmark_noise: sigma of `landmarks` in metres.
+        landmark_tilt: sigma in radians of a turn that all landmarks of a frame share: networks know the pose of the
+            fingers better than which way the hand faces, while the pixels know that.
         pixel_noise: sigma of `pixels` as a share of the hand's extent in the image.
         prior: weight of the usual angles; 0 leaves them out.
 
@@ -92,6 +95,7 @@ def fit_pose(
             rays(pixels[i : i + _BLOCK].astype(np.float64), camera_matrix),
             weight[i : i + _BLOCK].astype(np.float64),
             landmark_noise=landmark_noise,
+            landmark_tilt=landmark_tilt,
             pixel_noise=pixel_noise,
             prior=prior,
         )
@@ -135,10 +139,12 @@ def _fit_block(
     weight: Array,
     *,
     landmark_noise: float,
+    landmark_tilt: float,
     pixel_noise: float,
     prior: float,
 ) -> tuple[Array, Array, Array, Array]:
     frames = len(landmarks)
+    landmarks = landmarks - landmarks.mean(axis=1, keepdims=True)  # so that a tilt turns them about their middle
     rotation, angles = _analytic_start(geometry, landmarks, weight)
     relative = pose_keypoints(geometry, rotation, angles)
     position = _robust_place(relative, ray, weight)
@@ -151,18 +157,21 @@ def _fit_block(
         ray=ray,
         root_weight=np.sqrt(weight),
         landmark_noise=landmark_noise,
+        landmark_tilt=landmark_tilt,
         ray_noise=ray_noise[:, None, None],
         prior=np.where(FREE, prior / np.where(FREE, USUAL_SPREAD, 1.0), 0.0),
     )
     damping = np.full(frames, _DAMPING)
-    state = (rotation, position, shift, angles)
+    tilt = np.broadcast_to(np.eye(3), rotation.shape)
+    state = (rotation, position, shift, tilt, angles)
     for _ in range(_ITERATIONS):
         cost, step_wrist, step_angles = problem.solve(state, damping)
         trial = (
             _turn(step_wrist[:, :3]) @ state[0],
             state[1] + step_wrist[:, 3:6],
             state[2] + step_wrist[:, 6:9],
-            state[3] + step_angles,
+            _turn(step_wrist[:, 9:]) @ state[3],
+            state[4] + step_angles,
         )
         better = (problem.cost(trial) < cost) & (trial[1][:, 2] > 0.02)
         state = tuple(  # type: ignore[assignment]
@@ -170,13 +179,13 @@ def _fit_block(
             for new, old in zip(trial, state, strict=True)
         )
         damping = np.where(better, damping * _ACCEPTED, damping * _REJECTED)
-    rotation, position, _, angles = state
+    rotation, position, _, _, angles = state
     keypoints = pose_keypoints(geometry, rotation, angles)
     return rotations_from_angles(geometry, rotation, angles), position, angles, keypoints + position[:, None]
 
 
-_State = tuple[Array, Array, Array, Array]
-"""Wrist rotation [N, 3, 3], position [N, 3], shift of the 3D landmarks [N, 3], angles [N, 5, 5]."""
+_State = tuple[Array, Array, Array, Array, Array]
+"""Wrist rotation [N, 3, 3], position [N, 3], shift [N, 3] and tilt [N, 3, 3] of the 3D landmarks, angles [N, 5, 5]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +194,7 @@ class _Problem:
 
     Attributes:
         landmarks [N, 21, 3] m, ray [N, 21, 2], root_weight [N, 21]: the measurements.
-        landmark_noise m, ray_noise [N, 1, 1]: their sigmas.
+        landmark_noise m, landmark_tilt rad, ray_noise [N, 1, 1]: their sigmas.
         prior: [5, 5] inverse sigma of the usual angles, 0 for locked ones.
     """
 
@@ -194,32 +203,37 @@ class _Problem:
     ray: Array
     root_weight: Array
     landmark_noise: float
+    landmark_tilt: float
     ray_noise: Array
     prior: Array
 
     def cost(self, state: _State) -> Array:
         """Robust cost [N] of a state."""
-        relative = pose_keypoints(self.geometry, state[0], state[3])
-        return self._cost(*self._residuals(relative, state), state[3])
+        relative = pose_keypoints(self.geometry, state[0], state[4])
+        return self._cost(*self._residuals(relative, state), state)
 
     def _residuals(self, relative: Array, state: _State) -> tuple[Array, Array]:
-        space = (relative + state[2][:, None] - self.landmarks) / self.landmark_noise
+        space = (relative + state[2][:, None] - self._tilted(state)) / self.landmark_noise
         placed = relative + state[1][:, None]
         depth = np.maximum(placed[..., 2:], 0.02)
         return space, (placed[..., :2] / depth - self.ray) / self.ray_noise
 
-    def _cost(self, space: Array, image: Array, angles: Array) -> Array:
+    def _tilted(self, state: _State) -> Array:
+        return np.einsum("nij,nkj->nki", state[3], self.landmarks)
+
+    def _cost(self, space: Array, image: Array, state: _State) -> Array:
         data = 0.0
         for residual in (space, image):
             square = np.sum(residual**2, axis=-1)
             data = data + np.sum(self.root_weight**2 * _CAUCHY**2 * np.log1p(square / _CAUCHY**2), axis=-1)
-        beyond = _LIMIT_STIFFNESS * _beyond_limits(angles)
-        usual = self.prior * (angles - USUAL)
-        return data + np.sum(usual**2 + beyond**2, axis=(1, 2))
+        beyond = _LIMIT_STIFFNESS * _beyond_limits(state[4])
+        usual = self.prior * (state[4] - USUAL)
+        tilt = _turn_vector(state[3]) / self.landmark_tilt
+        return data + np.sum(usual**2 + beyond**2, axis=(1, 2)) + np.sum(tilt**2, axis=1)
 
     def solve(self, state: _State, damping: Array) -> tuple[Array, Array, Array]:
-        """Cost [N] and the damped Gauss-Newton step: wrist [N, 9] and angles [N, 5, 5]."""
-        rotation, position, _, angles = state
+        """Cost [N] and the damped Gauss-Newton step: wrist [N, 12] and angles [N, 5, 5]."""
+        rotation, position, _, tilt, angles = state
         relative, _, axes, centres = _forward(self.geometry, rotation, angles)
         space, image = self._residuals(relative, state)
         space_pull, image_pull = self._pull(space), self._pull(image)
@@ -229,7 +243,8 @@ class _Problem:
         turn = -_skew(relative)
         wrist = np.zeros((*relative.shape[:2], 5, _WRIST))
         wrist[:, :, :3, :3] = space_scale * turn
-        wrist[:, :, :3, 6:] = space_scale * np.eye(3)
+        wrist[:, :, :3, 6:9] = space_scale * np.eye(3)
+        wrist[:, :, :3, 9:] = space_scale * _skew(self._tilted(state))
         wrist[:, :, 3:, :3] = look @ turn
         wrist[:, :, 3:, 3:6] = look
         residual = np.concatenate([space * space_pull, image * image_pull], axis=-1)
@@ -246,9 +261,11 @@ class _Problem:
             residual,
             pull=self.prior**2 * (angles - USUAL) + _LIMIT_STIFFNESS**2 * beyond,
             stiffness=self.prior**2 + _LIMIT_STIFFNESS**2 * (beyond != 0) + np.where(FREE, 1e-9, 1.0),
+            tilt=_turn_vector(tilt),
+            tilt_stiffness=self.landmark_tilt**-2,
             damping=damping,
         )
-        return self._cost(space, image, angles), *step
+        return self._cost(space, image, state), *step
 
     def _pull(self, residual: Array) -> Array:
         """Square root of weight and Cauchy factor [N, 21, 1] of residuals [N, 21, D]."""
@@ -274,14 +291,22 @@ def _finger_change(relative: Array, axes: Array, centres: Array) -> Array:
 
 
 def _solve_arrow(
-    wrist: Array, finger: Array, residual: Array, *, pull: Array, stiffness: Array, damping: Array
+    wrist: Array,
+    finger: Array,
+    residual: Array,
+    *,
+    pull: Array,
+    stiffness: Array,
+    tilt: Array,
+    tilt_stiffness: float,
+    damping: Array,
 ) -> tuple[Array, Array]:
     """Damped normal equations of arrow form: fingers are eliminated, then the wrist is solved.
 
-    Args: wrist [N, 21, 5, 9], finger [N, 5, 4, 5, 5], residual [N, 21, 5], pull and stiffness [N, 5, 5]
-        (gradient and diagonal of priors and limits), damping [N].
+    Args: wrist [N, 21, 5, 12], finger [N, 5, 4, 5, 5], residual [N, 21, 5], pull and stiffness [N, 5, 5]
+        (gradient and diagonal of priors and limits), tilt [N, 3] with its inverse variance, damping [N].
 
-    Returns: steps of the wrist [N, 9] and of the angles [N, 5, 5].
+    Returns: steps of the wrist [N, 12] and of the angles [N, 5, 5].
     """
     frames = len(wrist)
     finger = finger.reshape(frames, 5, 20, 5)
@@ -291,6 +316,8 @@ def _solve_arrow(
 
     wrist_hessian: Array = wrist.swapaxes(1, 2) @ wrist
     wrist_gradient = (wrist.swapaxes(1, 2) @ residual.reshape(frames, 105, 1))[..., 0]
+    wrist_gradient[:, 9:] += tilt_stiffness * tilt
+    wrist_hessian[:, range(9, 12), range(9, 12)] += tilt_stiffness
     transposed = finger.swapaxes(-1, -2)
     finger_hessian: Array = transposed @ finger
     coupling = transposed @ finger_wrist
@@ -304,7 +331,7 @@ def _solve_arrow(
     wrist_hessian[:, diagonal, diagonal] += 1e-9
 
     solved = np.linalg.solve(finger_hessian, np.concatenate([coupling, finger_gradient[..., None]], axis=-1))
-    reduced = coupling.swapaxes(-1, -2) @ solved  # [N, 5, 9, 10]
+    reduced = coupling.swapaxes(-1, -2) @ solved  # [N, 5, 12, 13]
     schur = wrist_hessian - reduced[..., :_WRIST].sum(axis=1)
     gradient = wrist_gradient - reduced[..., _WRIST].sum(axis=1)
     step_wrist = -np.linalg.solve(schur, gradient[..., None])[..., 0]
@@ -407,6 +434,10 @@ def _axis_turn(axis: Array, angle: Array) -> Array:
 
 def _turn(vector: Array) -> Array:
     return rotations.to_matrix(rotations.from_rotation_vector(vector))
+
+
+def _turn_vector(matrix: Array) -> Array:
+    return rotations.to_rotation_vector(rotations.from_matrix(matrix))
 
 
 def _skew(vector: Array) -> Array:

@@ -13,7 +13,7 @@ Array = NDArray[Any]
 
 # Fingers and palm rays, and the widths across the knuckles: distances that no pose changes.
 _RIGID_PAIRS: Final = np.array([*KEYPOINT_BONES, (5, 9), (9, 13), (13, 17), (5, 17)])
-_LENGTH_NOISE = 0.0015  # metres; how far a landmark network's bone lengths can be trusted
+_LENGTH_NOISE = 0.004  # metres; how far a landmark network's bone lengths can be trusted
 _ITERATIONS = 10
 
 
@@ -53,26 +53,29 @@ def fit_shape(model: HandModel, lengths: Array, hand_length: float) -> HandShape
         lengths: [24] metres, see `bone_lengths`, in any common scale.
         hand_length: wrist crease to middle finger tip, metres.
 
-    Source: Gauss-Newton on |K_b(beta)| - k m_b with beta ~ N(0, 1); K is linear in beta.
+    Source: Gauss-Newton on log |K_b(beta)| - log k m_b with beta ~ N(0, 1); K is linear in beta.
     """
     flat = model.rest_keypoints(np.zeros(SHAPE_COUNT)).astype(np.float64)
     change = np.stack([model.rest_keypoints(unit).astype(np.float64) - flat for unit in np.eye(SHAPE_COUNT)], axis=-1)
     base_bones = flat[_RIGID_PAIRS[:, 1]] - flat[_RIGID_PAIRS[:, 0]]
     bone_change = change[_RIGID_PAIRS[:, 1]] - change[_RIGID_PAIRS[:, 0]]
 
+    # In logarithms the size drops out: else a smaller hand would always explain the lengths better.
     shape = np.zeros(SHAPE_COUNT)
-    factor = float(np.median(np.linalg.norm(base_bones, axis=-1) / lengths))
+    noise = _LENGTH_NOISE / np.linalg.norm(base_bones, axis=-1)
+    log_factor = 0.0
+    prior = np.diag([1.0] * SHAPE_COUNT + [0.0])
     for _ in range(_ITERATIONS):
         bones = base_bones + bone_change @ shape
         size = np.linalg.norm(bones, axis=-1)
-        residual = (size - factor * lengths) / _LENGTH_NOISE
-        jacobian = np.einsum("bi,bij->bj", bones / size[:, None], bone_change) / _LENGTH_NOISE
-        jacobian = np.concatenate([jacobian, -lengths[:, None] / _LENGTH_NOISE], axis=1)
-        prior = np.diag([1.0] * SHAPE_COUNT + [0.0])
-        gradient = jacobian.T @ residual + prior @ np.append(shape, factor)
+        residual = (np.log(size / lengths) - log_factor) / noise
+        jacobian = np.einsum("bi,bij->bj", bones / size[:, None] ** 2, bone_change) / noise[:, None]
+        jacobian = np.concatenate([jacobian, -1.0 / noise[:, None]], axis=1)
+        gradient = jacobian.T @ residual + prior @ np.append(shape, log_factor)
         step = np.linalg.solve(jacobian.T @ jacobian + prior, gradient)
         shape = shape - step[:-1]
-        factor -= step[-1]
+        log_factor -= step[-1]
+    factor = float(np.exp(log_factor))
     shape = np.clip(shape, -3.0, 3.0)
     scale = hand_length / model.length(shape)
     return HandShape(shape=shape, scale=scale, landmark_scale=factor * scale)
