@@ -118,7 +118,7 @@ def _run_capture(options: argparse.Namespace) -> None:
             options.report,
             {
                 "frames": frames,
-                "seconds": float(result.take.time[-1] - result.take.time[0]),
+                "seconds": result.take.duration,
                 "wall_seconds": wall,
                 "frames_per_second": frames / wall,
                 "warnings": list(result.warnings),

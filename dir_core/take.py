@@ -109,6 +109,12 @@ class Take:
     def __len__(self) -> int:
         return len(self.time)
 
+    @property
+    def duration(self) -> float:
+        """Seconds that the frames last, the last one as long as the mean of the others."""
+        frames = len(self.time)
+        return float(self.time[-1] - self.time[0]) * frames / (frames - 1) if frames > 1 else 0.0
+
 
 def save_take(take: Take, path: str | os.PathLike[str]) -> None:
     """Write a Take: whole or not at all, and only if it would load again.

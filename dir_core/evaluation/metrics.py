@@ -94,7 +94,7 @@ def evaluate_take(take: Take, models: dict[Side, HandModel], truth: Take | None 
         figures = _truth_errors(take, truth, posed, models)
     return TakeFigures(
         frames=frames,
-        seconds=float(take.time[-1] - take.time[0]) * frames / max(frames - 1, 1) if frames else 0.0,
+        seconds=take.duration,
         left_observed=float(take.left.observed.mean()) if frames else 0.0,
         right_observed=float(take.right.observed.mean()) if frames else 0.0,
         both_observed=float((take.left.observed & take.right.observed).mean()) if frames else 0.0,

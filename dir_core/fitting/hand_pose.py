@@ -24,6 +24,7 @@ from dir_core.fitting.degrees_of_freedom import (
     USUAL,
     USUAL_SPREAD,
     FingerGeometry,
+    landmark_places,
 )
 
 Array = NDArray[Any]
@@ -39,8 +40,10 @@ _BLOCK = 512  # frames solved together, so that memory does not grow with the cl
 _LARGEST_STEP = 0.8  # radians an angle may change in one iteration
 _WRIST = 12  # unknowns shared by the fingers: rotation, position, shift and tilt of the 3D landmarks
 
-# Whether an angle moves the 2nd, 3rd and 4th key point of its finger: [finger, key point, angle].
-_REACH = np.array([[rank <= point for rank in ANGLE_JOINTS] for point in range(3)]) & FREE[:, None]
+# Whether an angle moves the key points of its finger: [finger, key point, angle]. A finger's first one is its first
+# joint itself, only the thumb's is seen further along.
+_REACH = np.array([[rank < point for rank in ANGLE_JOINTS] for point in range(4)]) & FREE[:, None]
+_REACH[0, 0] = np.array(ANGLE_JOINTS) == 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +149,7 @@ def _fit_block(
     frames = len(landmarks)
     landmarks = landmarks - landmarks.mean(axis=1, keepdims=True)  # so that a tilt turns them about their middle
     rotation, angles = _analytic_start(geometry, landmarks, weight)
-    relative = pose_keypoints(geometry, rotation, angles)
+    relative = landmark_places(pose_keypoints(geometry, rotation, angles))
     position = _robust_place(relative, ray, weight)
     shift = np.mean(landmarks - relative, axis=1)
     ray_noise = pixel_noise * np.maximum(np.ptp(ray, axis=1).max(axis=-1), 1e-6)
@@ -209,7 +212,7 @@ class _Problem:
 
     def cost(self, state: _State) -> Array:
         """Robust cost [N] of a state."""
-        relative = pose_keypoints(self.geometry, state[0], state[4])
+        relative = landmark_places(pose_keypoints(self.geometry, state[0], state[4]))
         return self._cost(*self._residuals(relative, state), state)
 
     def _residuals(self, relative: Array, state: _State) -> tuple[Array, Array]:
@@ -234,7 +237,8 @@ class _Problem:
     def solve(self, state: _State, damping: Array) -> tuple[Array, Array, Array]:
         """Cost [N] and the damped Gauss-Newton step: wrist [N, 12] and angles [N, 5, 5]."""
         rotation, position, _, tilt, angles = state
-        relative, _, axes, centres = _forward(self.geometry, rotation, angles)
+        keypoints, _, axes, centres = _forward(self.geometry, rotation, angles)
+        relative = landmark_places(keypoints)
         space, image = self._residuals(relative, state)
         space_pull, image_pull = self._pull(space), self._pull(image)
         look = _ray_change(relative + position[:, None]) * (image_pull / self.ray_noise)[..., None]
@@ -285,9 +289,8 @@ def _ray_change(placed: Array) -> Array:
 def _finger_change(relative: Array, axes: Array, centres: Array) -> Array:
     """d(key point)/d(angle) [N, finger, 4 key points, 3, 5 angles] = axis x (key point - joint) beyond the joint."""
     chain = relative[:, 1:].reshape(len(relative), 5, 4, 3)
-    lever = chain[:, :, 1:, None] - centres[:, :, None]
-    move = np.cross(axes[:, :, None], lever) * _REACH[..., None]
-    return np.concatenate([np.zeros_like(move[:, :, :1]), move], axis=2).swapaxes(-1, -2)
+    lever = chain[:, :, :, None] - centres[:, :, None]
+    return (np.cross(axes[:, :, None], lever) * _REACH[..., None]).swapaxes(-1, -2)
 
 
 def _solve_arrow(
@@ -357,7 +360,7 @@ def _analytic_start(geometry: FingerGeometry, landmarks: Array, weight: Array) -
     palm = np.array(_PALM)
     w = weight[:, palm] + 1e-6
     w = w / w.sum(axis=1, keepdims=True)
-    flat = geometry.keypoints[palm]
+    flat = landmark_places(geometry.keypoints)[palm]
     model = flat - np.einsum("nk,kd->nd", w, flat)[:, None]
     seen = landmarks[:, palm] - np.einsum("nk,nkd->nd", w, landmarks[:, palm])[:, None]
     rotation = rotations.nearest_rotation(np.einsum("nk,nki,nkj->nij", w, seen, model))

@@ -7,12 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dir_core.conventions import KEYPOINT_BONES, SHAPE_COUNT
+from dir_core.fitting.degrees_of_freedom import landmark_places
 from dir_core.hand_model import HandModel
 
 Array = NDArray[Any]
 
-# Fingers and palm rays, and the widths across the knuckles: distances that no pose changes.
-_RIGID_PAIRS: Final = np.array([*KEYPOINT_BONES, (5, 9), (9, 13), (13, 17), (5, 17)])
+# Fingers and palm rays, and the widths across the knuckles: distances that no pose changes. The thumb's base is
+# seen on the bone that it turns, so its distance to the wrist is none of them.
+_RIGID_BONES: Final = tuple(bone for bone in KEYPOINT_BONES if bone != (0, 1))
+_RIGID_PAIRS: Final = np.array([*_RIGID_BONES, (5, 9), (9, 13), (13, 17), (5, 17)])
 _LENGTH_NOISE = 0.004  # metres; how far a landmark network's bone lengths can be trusted
 _ITERATIONS = 10
 
@@ -33,7 +36,7 @@ class HandShape:
 
 
 def bone_lengths(landmarks: Array, weight: Array) -> Array:
-    """Median lengths [24] of the distances that no pose changes, from landmarks [N, 21, 3] with weight [N, 21]."""
+    """Median lengths [23] of the distances that no pose changes, from landmarks [N, 21, 3] with weight [N, 21]."""
     distance = np.linalg.norm(landmarks[:, _RIGID_PAIRS[:, 1]] - landmarks[:, _RIGID_PAIRS[:, 0]], axis=-1)
     trust = np.minimum(weight[:, _RIGID_PAIRS[:, 0]], weight[:, _RIGID_PAIRS[:, 1]])
     order = np.argsort(distance, axis=0)
@@ -50,13 +53,13 @@ def fit_shape(model: HandModel, lengths: Array, hand_length: float) -> HandShape
 
     Args:
         model: either side; both share the shape space.
-        lengths: [24] metres, see `bone_lengths`, in any common scale.
+        lengths: [23] metres, see `bone_lengths`, in any common scale.
         hand_length: wrist crease to middle finger tip, metres.
 
     Source: Gauss-Newton on log |K_b(beta)| - log k m_b with beta ~ N(0, 1); K is linear in beta.
     """
-    flat = model.rest_keypoints(np.zeros(SHAPE_COUNT)).astype(np.float64)
-    change = np.stack([model.rest_keypoints(unit).astype(np.float64) - flat for unit in np.eye(SHAPE_COUNT)], axis=-1)
+    flat = landmark_places(model.rest_keypoints(np.zeros(SHAPE_COUNT)))
+    change = np.stack([landmark_places(model.rest_keypoints(unit)) - flat for unit in np.eye(SHAPE_COUNT)], axis=-1)
     base_bones = flat[_RIGID_PAIRS[:, 1]] - flat[_RIGID_PAIRS[:, 0]]
     bone_change = change[_RIGID_PAIRS[:, 1]] - change[_RIGID_PAIRS[:, 0]]
 

@@ -6,7 +6,7 @@ import pytest
 from dir_core import rotations
 from dir_core.camera import make_camera_matrix, project
 from dir_core.conventions import SIDES, Side
-from dir_core.fitting.degrees_of_freedom import FREE, HIGHEST, LOWEST, finger_geometry
+from dir_core.fitting.degrees_of_freedom import FREE, HIGHEST, LOWEST, finger_geometry, landmark_places
 from dir_core.fitting.hand_pose import fit_pose, place_on_rays, pose_keypoints, rotations_from_angles
 from dir_core.fitting.hand_shape import bone_lengths, fit_shape
 from dir_core.hand_model import HandModel, open_hand_models
@@ -42,10 +42,10 @@ def finger_degrees(a: np.ndarray, b: np.ndarray) -> float:
 def test_exact_landmarks_give_the_pose_back(model: HandModel, prior: float, degrees: float) -> None:
     rotation, place, keypoints = random_poses(model, 200, 0)
     geometry = finger_geometry(model, SHAPE, SCALE)
+    seen = landmark_places(keypoints)
     fitted = fit_pose(
-        geometry, keypoints - 0.1, project(keypoints, CAMERA), np.ones((200, 21)), CAMERA,
-        landmark_noise=0.001, prior=prior,
-    )  # fmt: skip
+        geometry, seen - 0.1, project(seen, CAMERA), np.ones((200, 21)), CAMERA, landmark_noise=0.001, prior=prior
+    )
     assert finger_degrees(fitted.rotation, rotation) < degrees
     assert np.abs(fitted.keypoints - keypoints).mean() < 5e-4
     assert np.abs(fitted.translation - place).mean() < 1e-3
@@ -55,8 +55,9 @@ def test_exact_landmarks_give_the_pose_back(model: HandModel, prior: float, degr
 def test_noisy_landmarks_stay_within_the_study(model: HandModel, noise: float, degrees: float, tip_mm: float) -> None:
     rng = np.random.default_rng(1)
     rotation, _, keypoints = random_poses(model, 300, 1)
-    seen = keypoints + noise * rng.normal(size=keypoints.shape)
-    pixels = project(keypoints, CAMERA) + 500 * noise * rng.normal(size=(300, 21, 2))
+    exact = landmark_places(keypoints)
+    seen = exact + noise * rng.normal(size=keypoints.shape)
+    pixels = project(exact, CAMERA) + 500 * noise * rng.normal(size=(300, 21, 2))
     fitted = fit_pose(
         finger_geometry(model, SHAPE, SCALE), seen, pixels, np.ones((300, 21)), CAMERA, landmark_noise=noise
     )
@@ -68,7 +69,8 @@ def test_noisy_landmarks_stay_within_the_study(model: HandModel, noise: float, d
 
 def test_one_wild_landmark_does_not_bend_the_hand(model: HandModel) -> None:
     _, _, keypoints = random_poses(model, 100, 2)
-    seen, pixels = keypoints.copy(), project(keypoints, CAMERA)
+    seen = landmark_places(keypoints)
+    pixels = project(seen, CAMERA)
     seen[:, 8] += 0.08
     pixels[:, 8] += 120
     fitted = fit_pose(finger_geometry(model, SHAPE, SCALE), seen, pixels, np.ones((100, 21)), CAMERA)
@@ -81,7 +83,8 @@ def test_locked_angles_stay_zero_and_a_broken_finger_stops_near_its_limit(model:
     angles = np.zeros((1, 5, 5))
     angles[0, 1, 3] = LOWEST[1, 3] - np.radians(50)  # index finger bent backwards at its second joint
     keypoints = pose_keypoints(geometry, np.eye(3)[None], angles) + [0.0, 0.0, 0.6]
-    fitted = fit_pose(geometry, keypoints, project(keypoints, CAMERA), np.ones((1, 21)), CAMERA)
+    seen = landmark_places(keypoints)
+    fitted = fit_pose(geometry, seen, project(seen, CAMERA), np.ones((1, 21)), CAMERA)
     assert np.abs(fitted.angles[:, ~FREE]).max() < 1e-6
     assert np.degrees(fitted.angles[0, 1, 3] - LOWEST[1, 3]) > -12
 
@@ -108,6 +111,13 @@ def test_mirrored_landmarks_give_the_mirrored_pose() -> None:
     assert fits["left"].keypoints == pytest.approx(fits["right"].keypoints * [-1, 1, 1], abs=1e-7)
 
 
+def test_landmarks_lie_on_the_bones_of_the_posed_hand(model: HandModel) -> None:
+    _, _, keypoints = random_poses(model, 20, 8)
+    moved = np.linalg.norm(landmark_places(keypoints) - keypoints, axis=-1)
+    assert moved[:, [0, 1, 4, 8, 12, 16, 20]].min() > 0.004
+    assert not np.delete(moved, [0, 1, 4, 8, 12, 16, 20], axis=1).any()
+
+
 def test_place_on_rays_is_exact(model: HandModel) -> None:
     _, place, keypoints = random_poses(model, 50, 6)
     relative = keypoints - place[:, None]
@@ -117,10 +127,10 @@ def test_place_on_rays_is_exact(model: HandModel) -> None:
 
 def test_shape_explains_the_bone_lengths_and_hand_length_sets_the_size(model: HandModel) -> None:
     _, _, keypoints = random_poses(model, 200, 7)
-    lengths = bone_lengths(keypoints / 1.4, np.ones((200, 21)))
+    lengths = bone_lengths(landmark_places(keypoints) / 1.4, np.ones((200, 21)))
     hand = fit_shape(model, lengths, hand_length=0.2)
     geometry = finger_geometry(model, hand.shape, hand.scale)
-    found = bone_lengths(geometry.keypoints[None], np.ones((1, 21)))
+    found = bone_lengths(landmark_places(geometry.keypoints[None]), np.ones((1, 21)))
     expected = lengths * hand.landmark_scale
     assert np.abs(found - expected).mean() < 0.0015
     assert hand.scale * model.length(hand.shape) == pytest.approx(0.2)
