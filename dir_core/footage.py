@@ -28,7 +28,9 @@ import cv2
 from dir_core.errors import FootageError, SettingsError
 from dir_core.mp4_index import Mp4Index, read_mp4_index
 
-cv2.setLogLevel(0)
+# OpenCV 4.14 moved the function; 0 is silent in both.
+_set_log_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # type: ignore[attr-defined]
+_set_log_level(0)
 
 Array = NDArray[Any]
 
