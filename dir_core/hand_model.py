@@ -42,7 +42,7 @@ _PARENTS = np.array(JOINT_PARENTS)
 _LEVELS = (np.array([1, 4, 7, 10, 13]), np.array([2, 5, 8, 11, 14]), np.array([3, 6, 9, 12, 15]))
 # Joint behind each bone end: the next joint of the finger, or the tip (16 + finger in FINGERS order).
 _BONE_ENDS = np.array([2, 3, 17, 5, 6, 18, 8, 9, 20, 11, 12, 19, 14, 15, 16])
-# Posed vertices are made for this many frames at once, which keeps the arrays within the processor's cache.
+# Posed vertices are made for this many frames at once, which bounds the temporary arrays.
 _FRAMES_AT_ONCE = 32
 
 
