@@ -1,7 +1,7 @@
 """The image backbone: ResNet-50 (He et al. 2016) in its v1.5 form, with torchvision's names of parameters."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 STAGE_WIDTHS = (64, 128, 256, 512)
 STAGE_BLOCKS = (3, 4, 6, 3)
@@ -29,9 +29,9 @@ class Bottleneck(nn.Module):  # type: ignore[misc]
     def forward(self, x: Tensor) -> Tensor:
         """[B, channels, H, W] -> [B, 4 * width, H / stride, W / stride]."""
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = F.relu(self.bn1(self.conv1(x)))
-        x = F.relu(self.bn2(self.conv2(x)))
-        return F.relu(self.bn3(self.conv3(x)) + shortcut)
+        x = functional.relu(self.bn1(self.conv1(x)))
+        x = functional.relu(self.bn2(self.conv2(x)))
+        return functional.relu(self.bn3(self.conv3(x)) + shortcut)
 
 
 class ResNet50(nn.Module):  # type: ignore[misc]
@@ -63,8 +63,8 @@ class ResNet50(nn.Module):  # type: ignore[misc]
         Returns:
             c1 [B, 256, 64, 64], c2 [B, 512, 32, 32], c3 [B, 1024, 16, 16], c4 [B, 2048, 8, 8].
         """
-        x = F.relu(self.bn1(self.conv1(images)))  # [B, 64, 128, 128]
-        x = F.max_pool2d(x, 3, stride=2, padding=1)  # [B, 64, 64, 64]
+        x = functional.relu(self.bn1(self.conv1(images)))  # [B, 64, 128, 128]
+        x = functional.max_pool2d(x, 3, stride=2, padding=1)  # [B, 64, 64, 64]
         c1 = self.layer1(x)
         c2 = self.layer2(c1)
         c3 = self.layer3(c2)

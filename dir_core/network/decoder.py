@@ -1,8 +1,8 @@
 """From the backbone's maps through both refinements to the auxiliary maps (SPEC §4, §5)."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from dir_core.network.interaction import Interaction
 from dir_core.network.mano_layer import ManoLayer
@@ -38,9 +38,9 @@ class Residual(nn.Module):  # type: ignore[misc]
     def forward(self, x: Tensor) -> Tensor:
         """[B, channels, H, W] -> [B, out_channels, H, W]."""
         shortcut = self.skip_layer(x)
-        x = self.conv1(F.relu(self.bn1(x)))
-        x = self.conv2(F.relu(self.bn2(x)))
-        return self.conv3(F.relu(self.bn3(x))) + shortcut
+        x = self.conv1(functional.relu(self.bn1(x)))
+        x = self.conv2(functional.relu(self.bn2(x)))
+        return self.conv3(functional.relu(self.bn3(x))) + shortcut
 
 
 def map_head(channels: int, width: int, out_channels: int, bias: bool) -> nn.Sequential:
@@ -55,22 +55,22 @@ def map_head(channels: int, width: int, out_channels: int, bias: bool) -> nn.Seq
 
 def upsample(x: Tensor) -> Tensor:
     """[B, C, H, W] -> [B, C, 2H, 2W]."""
-    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+    return functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 class Decoder(nn.Module):  # type: ignore[misc]
     """Stages 1 and 2 at 16x16 and 32x32, then the maps that only training looks at."""
 
-    def __init__(self, mano_layers: list[ManoLayer]) -> None:
-        """Take four layers: left and right of stage 1, left and right of stage 2."""
+    def __init__(self, mano_layers: list[tuple[ManoLayer, ManoLayer]]) -> None:
+        """Take the left and the right layer of stage 1, then those of stage 2."""
         super().__init__()
         self.skip_layer4 = Residual(1024, 256)
         self.fusion_layer4 = Residual(2048 + 256, 256)
-        self.projecter_4 = Interaction(*mano_layers[:2], size=16, bone_radius=1)
+        self.projecter_4 = Interaction(*mano_layers[0], size=16, bone_radius=1)
         self.enhance_layer4 = Residual(2 * 256, 256)
         self.skip_layer3 = Residual(512, 256)
         self.fusion_layer3 = Residual(2 * 256, 256)
-        self.projecter_3 = Interaction(*mano_layers[2:], size=32, bone_radius=2)
+        self.projecter_3 = Interaction(*mano_layers[1], size=32, bone_radius=2)
         self.enhance_layer3 = Residual(2 * 256, 256)
         self.conv_final = map_head(256, 256, 256, bias=False)
         self.seg = map_head(256, 128, 3, bias=True)
@@ -78,9 +78,7 @@ class Decoder(nn.Module):  # type: ignore[misc]
 
     def forward(
         self,
-        c2: Tensor,
-        c3: Tensor,
-        c4: Tensor,
+        maps: tuple[Tensor, Tensor, Tensor],
         stage0: StageResult,
         auxiliary: bool = False,
         legacy_right_init: bool = False,
@@ -88,13 +86,12 @@ class Decoder(nn.Module):  # type: ignore[misc]
         """Refine stage 0 twice.
 
         Args:
-            c2: [B, 512, 32, 32] image features.
-            c3: [B, 1024, 16, 16].
-            c4: [B, 2048, 8, 8].
+            maps: c2 [B, 512, 32, 32], c3 [B, 1024, 16, 16] and c4 [B, 2048, 8, 8] of the backbone.
             stage0: the first guess.
             auxiliary: also compute seg, dense and proj_feat; the hands do not depend on them.
             legacy_right_init: see Interaction.
         """
+        c2, c3, c4 = maps
         f4 = self.fusion_layer4(torch.cat([upsample(c4), self.skip_layer4(c3)], dim=1))  # [B, 256, 16, 16]
         stage1, joints1 = self.projecter_4(f4, stage0, legacy_right_init)
         g4 = self.projecter_4.fuse(*self.projecter_4.draw(joints1, stage1))

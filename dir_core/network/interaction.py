@@ -22,6 +22,7 @@ class Interaction(nn.Module):  # type: ignore[misc]
         self,
         mano_layer_left: ManoLayer,
         mano_layer_right: ManoLayer,
+        *,
         size: int,
         bone_radius: float,
         channels: int = 256,

@@ -1,8 +1,8 @@
-"""From the picture into the space of joints: sampling, position embedding, per-node graph convolution (SPEC §6.1-6.4)."""
+"""From the picture into the space of joints: sampling, positions, per-node graph convolution (SPEC §6.1-6.4)."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from dir_core.conventions import KEYPOINT_BONES, KEYPOINTS
 
@@ -31,7 +31,7 @@ class JointSampling(nn.Module):  # type: ignore[misc]
 
     def forward(self, features: Tensor, joint_uv: Tensor) -> Tensor:
         """features [B, 256, S, S], joint_uv [B, 21, 2] in -1..1 -> [B, 21, 128]; zeros outside the picture."""
-        sampled = F.grid_sample(
+        sampled = functional.grid_sample(
             features, joint_uv[:, :, None], mode="bilinear", padding_mode="zeros", align_corners=False
         )  # [B, 256, 21, 1]
         return self.filters(sampled[..., 0]).transpose(1, 2)
@@ -41,7 +41,7 @@ class NodeGraphConvolution(nn.Module):  # type: ignore[misc]
     """Every joint has its own matrices: out_i = x_i W0_i + sum_j A_ij x_j W1_j + bias (SPEC §6.3).
 
     A is a learned softmax over the neighbours. `e_0` weighs a joint against itself alone, which a softmax
-    turns into 1 whatever its value; it takes no part in the result but belongs to every checkpoint.
+    turns into 1 whatever its value: it changes nothing and its gradient is zero.
     """
 
     def __init__(self, width: int) -> None:
@@ -63,9 +63,8 @@ class NodeGraphConvolution(nn.Module):  # type: ignore[misc]
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, 21, 128] -> [B, 21, 128]."""
-        own = torch.einsum("bni,nio->bno", x, self.W[0])
+        own = self.e_0[0, :, None].softmax(dim=1) * torch.einsum("bni,nio->bno", x, self.W[0])
         others = torch.einsum("bni,nio->bno", x, self.W[1])
-        # The official code keeps e_0 in the graph with gradient zero; adding 0 * e_0 would only cost time.
         return own + self.neighbour_weights() @ others + self.bias
 
 
@@ -79,7 +78,7 @@ class GraphLayer(nn.Module):  # type: ignore[misc]
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, 21, 128] -> [B, 21, 128]."""
-        return F.relu(self.bn(self.gconv(x).transpose(1, 2)).transpose(1, 2))
+        return functional.relu(self.bn(self.gconv(x).transpose(1, 2)).transpose(1, 2))
 
 
 class HandGraph(nn.Module):  # type: ignore[misc]

@@ -5,8 +5,8 @@ components with the mean pose added, the axis-angle conversion with its small ep
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from dir_core.conventions import JOINT_PARENTS, JOINTS, KEYPOINT_SOURCES, SHAPE_COUNT
 from dir_core.hand_model import HandModel
@@ -21,7 +21,7 @@ class ManoLayer(nn.Module):  # type: ignore[misc]
     th_shapedirs: Tensor
     th_posedirs: Tensor
     th_v_template: Tensor
-    th_J_regressor: Tensor
+    th_J_regressor: Tensor  # noqa: N815 - the name in every checkpoint
     th_weights: Tensor
     th_faces: Tensor
     th_hands_mean: Tensor
@@ -96,7 +96,7 @@ def matrix_from_6d(values: Tensor) -> Tensor:
 
 def unit(vector: Tensor) -> Tensor:
     """Vectors [..., 3] of length one; those shorter than 1e-8 stay short instead of becoming NaN."""
-    return F.normalize(vector, dim=-1, eps=1e-8)
+    return functional.normalize(vector, dim=-1, eps=1e-8)
 
 
 def matrix_from_axis_angle(vector: Tensor) -> Tensor:

@@ -47,16 +47,14 @@ class DIR(nn.Module):  # type: ignore[misc]
         self.hand_models: dict[Side, HandModel] = {"left": left_hand, "right": right_hand}
         self.root_joint = root_joint
         self.legacy_right_init = legacy_right_init
-        # Left and right for each of the three stages: they share their numbers but not their keys.
-        layers = [ManoLayer(hand, root_joint) for _ in range(3) for hand in (left_hand, right_hand)]
+        # One pair for each stage: they hold the same numbers under different keys.
+        layers = [(ManoLayer(left_hand, root_joint), ManoLayer(right_hand, root_joint)) for _ in range(3)]
         self.backbone = ResNet50()
-        self.init_regressor = InitialRegressor(*layers[:2])
-        self.decoder = Decoder(layers[2:])
+        self.init_regressor = InitialRegressor(*layers[0])
+        self.decoder = Decoder(layers[1:])
         self.seg_loss = ClassWeights()
 
-    def forward(
-        self, images: Tensor, auxiliary: bool = False, meshes: Literal["all", "last"] = "all"
-    ) -> DIROutput:
+    def forward(self, images: Tensor, auxiliary: bool = False, meshes: Literal["all", "last"] = "all") -> DIROutput:
         """Both hands of a batch of crops.
 
         Args:
@@ -70,4 +68,4 @@ class DIR(nn.Module):  # type: ignore[misc]
         """The network as it is written in the paper, with gradients; arguments and result as in `forward`."""
         _, c2, c3, c4 = self.backbone(images)
         stage0 = self.init_regressor(c4)
-        return self.decoder(c2, c3, c4, stage0, auxiliary, self.legacy_right_init)
+        return self.decoder((c2, c3, c4), stage0, auxiliary, self.legacy_right_init)

@@ -1,8 +1,8 @@
 """Attention between the 42 joints of both hands (SPEC §6.5)."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 HEADS = 4
 BLOCKS = 4
@@ -35,7 +35,7 @@ class Mlp(nn.Module):  # type: ignore[misc]
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, 42, 128] -> [B, 42, 128]."""
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.fc2(functional.gelu(self.fc1(x)))
 
 
 class Block(nn.Module):  # type: ignore[misc]
