@@ -29,3 +29,7 @@ class OutputError(HandCaptureError):
 
 class CheckpointError(HandCaptureError):
     """A file of network weights is missing, damaged, foreign or not trusted."""
+
+
+class DataSetError(HandCaptureError):
+    """A data set is missing, incomplete or laid out in another way."""
