@@ -140,6 +140,8 @@ class ProtocolFigures:
             values = [getattr(hand, name) for hand in (self.left, self.right, self.average)]
             if values[2] is not None:
                 lines.append(_row(label, *(f"{value:.2f}" for value in values)))
+        if self.protocol.frame_rate and self.average.acceleration is None:
+            lines.append("no acceleration: no three frames follow each other")
         lines.append(_row("MRRPE mm, unscaled", "", "", f"{self.mrrpe_mm:.2f}"))
         return "\n".join(lines)
 
