@@ -78,11 +78,28 @@ def _make_parser() -> argparse.ArgumentParser:
     preview.add_argument("--sheet", type=Path, metavar="SHEET.png")
     preview.set_defaults(run=_run_preview)
 
-    evaluate = commands.add_parser("evaluate", help="figures of a take, against a truth where there is one")
-    evaluate.add_argument("take", type=Path)
-    evaluate.add_argument("--truth", type=Path, metavar="TAKE.npz")
-    _add_hand_model(evaluate)
+    evaluate = commands.add_parser("evaluate", help="figures of a take, or of network weights on InterHand2.6M")
+    # One positional for both, so that `evaluate take.npz` stays what it always was.
+    evaluate.add_argument("subject", metavar="TAKE.npz|interhand", help="a take, or the word interhand")
+    evaluate.add_argument(
+        "--hand-model", metavar="FOLDER", help="the hand model of the take; the MANO files behind the annotations"
+    )
+    evaluate.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="weights of dir: to measure, or with the hand model of the take"
+    )
     evaluate.add_argument("--report", type=Path, metavar="JSON")
+    of_take = evaluate.add_argument_group("of a take")
+    of_take.add_argument("--truth", type=Path, metavar="TAKE.npz")
+    of_weights = evaluate.add_argument_group("of weights on InterHand2.6M", "the protocol: docs/EVALUATION.md")
+    of_weights.add_argument("--data", type=Path, metavar="FOLDER", help="holds annotations and images")
+    of_weights.add_argument("--split", default="test", help="train, val or test (default)")
+    of_weights.add_argument("--root", type=int, default=0, help="0 wrist (default) or 9 base of the middle finger")
+    of_weights.add_argument("--no-scale", action="store_true", help="do not give the prediction the truth's size")
+    of_weights.add_argument("--frame-rate", type=float, metavar="FPS", help="of the data; adds the acceleration error")
+    of_weights.add_argument("--every", type=int, default=1, metavar="N", help="measure one of every N frames")
+    of_weights.add_argument("--batch", type=int, default=8, metavar="N", help="pictures at once (default %(default)s)")
+    of_weights.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cuda, mps or cpu")
+    of_weights.add_argument("--legacy-weights", action="store_true", help="the weights are those of October 2023")
     evaluate.set_defaults(run=_run_evaluate)
     return parser
 
@@ -187,16 +204,57 @@ def _run_preview(options: argparse.Namespace) -> None:
 
 
 def _run_evaluate(options: argparse.Namespace) -> None:
+    if options.subject == "interhand":
+        _run_evaluate_interhand(options)
+        return
+    if options.data:
+        raise SettingsError(f"{options.subject} is measured without --data, write `evaluate interhand` for a data set.")
+    if options.checkpoint and options.hand_model:
+        raise SettingsError("The hands of a take come from one place, give either --hand-model or --checkpoint.")
     from dir_core.evaluation.metrics import evaluate_take
 
     truth = load_take(options.truth) if options.truth else None
-    take = load_take(options.take)
+    take = load_take(options.subject)
     figures = evaluate_take(take, _load_hand_models(options, take), truth).as_dict()
     for name, value in figures.items():
         if value is not None:
             print(f"{name:22} {value:.4g}" if isinstance(value, float) else f"{name:22} {value}")
     if options.report:
         _write_report(options.report, figures)
+
+
+def _run_evaluate_interhand(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    if not (options.data and options.checkpoint) or options.truth:
+        raise SettingsError("`evaluate interhand` needs --data FOLDER and --checkpoint FILE, and takes no --truth.")
+    if importlib.util.find_spec("torch") is None:
+        raise SettingsError("The DIR network needs torch, install the packages of `build_addon.py test`.")
+    from dir_core.evaluation.interhand_benchmark import BenchmarkSettings, evaluate_interhand
+
+    settings = BenchmarkSettings(
+        split=options.split,
+        root=options.root,
+        scale=not options.no_scale,
+        frame_rate=options.frame_rate,
+        every=options.every,
+        batch=options.batch,
+        device=options.device,
+        hand_model=options.hand_model,
+        legacy_right_init=True if options.legacy_weights else None,
+    )
+    if options.report:
+        check_output(options.report)
+    with tqdm(desc="evaluate", unit=" frames", leave=False, disable=None) as bar:
+
+        def show(done: int, expected: int) -> None:
+            bar.total = expected
+            bar.update(done - bar.n)
+
+        report = evaluate_interhand(options.data, options.checkpoint, settings, show)
+    print(report.text())
+    if options.report:
+        _write_report(options.report, report.as_dict())
 
 
 def _write_report(path: Path, figures: dict[str, Any]) -> None:
