@@ -135,7 +135,7 @@ def evaluate_interhand(
     )
     network = load_checkpoint(checkpoint, legacy_right_init=settings.legacy_right_init)
     truth_hands = load_hand_models(settings.hand_model) if settings.hand_model else network.hand_models
-    if has_fits and truth_hands["left"].licence != MANO_LICENCE:
+    if has_fits and not settings.hand_model and truth_hands["left"].licence != MANO_LICENCE:
         raise SettingsError(
             f"The annotations are MANO hands but {checkpoint} carries the {truth_hands['left'].name}, "
             "give the folder of your MANO files with --hand-model."
