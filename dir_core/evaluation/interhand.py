@@ -10,9 +10,10 @@ and a flat excerpt, FOLDER/{data,camera,joint_3d,MANO_NeuralAnnot}.json with the
 World coordinates are millimetres; what leaves this file is metres in camera axes and project pixels.
 """
 
+import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,29 +53,52 @@ class ManoFit:
 
 
 @dataclass(frozen=True, eq=False)
+class InterHandCamera:
+    """One camera of one capture.
+
+    Attributes:
+        name: the data set's number of it.
+        matrix: [3, 3] pixels, first pixel's centre at (0.5, 0.5).
+        rotation, translation: [3, 3], [3]: camera point = rotation @ world point + translation, metres.
+    """
+
+    name: str
+    matrix: Array
+    rotation: Array
+    translation: Array
+
+
+@dataclass(frozen=True, eq=False)
 class InterHandFrame:
-    """One picture with two interacting hands.
+    """One picture with two interacting hands. What the cameras of a moment share is held once.
 
     Attributes:
         image: the picture's file.
-        capture, sequence, camera: where it was taken.
+        capture, sequence: where it was taken.
         number: index of the frame in its sequence, as the data set counts.
-        camera_matrix: [3, 3] pixels, first pixel's centre at (0.5, 0.5).
-        world_rotation, world_translation: [3, 3], [3]: camera point = rotation @ world point + translation, metres.
-        joints: [21, 3] annotated key points of each hand, metres, camera axes; None where one of them is missing.
+        camera: what took it.
+        world_joints: [42, 3] annotated joints in the data set's order, metres, world axes; None where one is missing.
         mano: MANO fits of both hands, None where the data set has none.
     """
 
     image: Path
     capture: str
     sequence: str
-    camera: str
     number: int
-    camera_matrix: Array
-    world_rotation: Array
-    world_translation: Array
-    joints: dict[Side, Array] | None
+    camera: InterHandCamera
+    world_joints: Array | None
     mano: dict[Side, ManoFit] | None
+
+    def joints(self, side: Side) -> Array:
+        """Annotated key points [21, 3] in metres, camera axes.
+
+        Raises:
+            DataSetError: one of the frame's 42 joints is missing.
+        """
+        if self.world_joints is None:
+            raise DataSetError(f"{self.image} has not all 42 joints, leave it out.")
+        world = self.world_joints[_FIRST_ROW[side] + _KEYPOINT_ROWS]
+        return world @ self.camera.rotation.T + self.camera.translation
 
     def vertices(self, side: Side, hand: HandModel) -> Array:
         """Vertices [V, 3] of a MANO fit in metres, camera axes.
@@ -86,11 +110,11 @@ class InterHandFrame:
             raise DataSetError(f"{self.image} has no MANO fit, measure without meshes.")
         fit = self.mano[side]
         turn = from_rotation_vector(fit.pose[None, :3])[:, None]  # [1, 1, 4]
-        turn = multiply(from_matrix(self.world_rotation), turn)
+        turn = multiply(from_matrix(self.camera.rotation), turn)
         # The fits are of the SMPL-X package, which adds the mean pose (flat_hand_mean=False).
         rotation = np.concatenate([turn, hand.pose_from_axis_angle(fit.pose[None, 3:])], axis=1)  # [1, 16, 4]
         wrist = hand.rest_joints(fit.shape)[0] + fit.translation
-        wrist = self.world_rotation @ wrist + self.world_translation
+        wrist = self.camera.rotation @ wrist + self.camera.translation
         return hand.pose(rotation, wrist[None], fit.shape).vertices[0]
 
     def read_image(self) -> Array:
@@ -121,14 +145,14 @@ def read_interhand(folder: Path, split: str = "test", *, need_mano: bool | None 
     Raises:
         DataSetError: files are missing or foreign, or no frame is left.
     """
-    files = _find_files(Path(folder), split)
-    data = _read_json(files["data"])
-    cameras, joints = _read_json(files["camera"]), _read_json(files["joint_3d"])
-    fits = _read_json(files["MANO_NeuralAnnot"]) if "MANO_NeuralAnnot" in files else None
+    folder = Path(folder)
+    files = _find_files(folder, split)
     if need_mano is None:
-        need_mano = fits is not None
-    if need_mano and fits is None:
+        need_mano = "MANO_NeuralAnnot" in files
+    if need_mano and "MANO_NeuralAnnot" not in files:
         raise DataSetError(f"{folder} has no MANO_NeuralAnnot.json for {split}, download the MANO annotations.")
+    data = _read_json(files["data"])
+    annotations = _Annotations(files)
     try:
         images = {image["id"]: image for image in data["images"]}
         wanted = [
@@ -136,18 +160,28 @@ def read_interhand(folder: Path, split: str = "test", *, need_mano: bool | None 
             for annotation in data["annotations"]
             if annotation["hand_type"] == "interacting" and annotation["hand_type_valid"]
         ]
-    except (KeyError, TypeError) as error:
+        frames = [
+            InterHandFrame(
+                image=Path(image["file_name"]),
+                capture=str(image["capture"]),
+                sequence=str(image["seq_name"]),
+                number=int(image["frame_idx"]),
+                camera=annotations.camera(str(image["capture"]), str(image["camera"])),
+                world_joints=annotations.world_joints(str(image["capture"]), int(image["frame_idx"])),
+                mano=annotations.mano(str(image["capture"]), int(image["frame_idx"])),
+            )
+            for image in wanted
+        ]
+    except (KeyError, TypeError, ValueError) as error:
         raise _foreign(files["data"], error) from error
-    roots = [root for root in (folder / "images" / split, folder / "images", folder) if root.is_dir()]
-    frames = []
-    for image in wanted:
-        frame = _make_frame(image, cameras, joints, fits, roots, files)
-        if frame.mano is not None if need_mano else frame.joints is not None:
-            frames.append(frame)
+    frames = [frame for frame in frames if (frame.mano if need_mano else frame.world_joints) is not None]
     if not frames:
         known = "MANO fits of both hands" if need_mano else "all 42 joints"
         raise DataSetError(f"{files['data']} has no frame of two interacting hands with {known}, choose another split.")
-    return sorted(frames, key=lambda frame: (frame.capture, frame.sequence, frame.camera, frame.number))
+    places = (folder / "images" / split, folder / "images", folder)
+    place = next((each for each in places if (each / frames[0].image).is_file()), places[0])
+    frames = [replace(frame, image=place / frame.image) for frame in frames]
+    return sorted(frames, key=lambda frame: (frame.capture, frame.sequence, frame.camera.name, frame.number))
 
 
 def _find_files(folder: Path, split: str) -> dict[str, Path]:
@@ -180,74 +214,60 @@ def _read_json(path: Path) -> Any:
         raise DataSetError(f"{path} is damaged, download it again.") from error
 
 
-def _make_frame(  # noqa: PLR0917 - the five files of one frame
-    image: Mapping[str, Any],
-    cameras: Mapping[str, Any],
-    joints: Mapping[str, Any],
-    fits: Mapping[str, Any] | None,
-    roots: list[Path],
-    files: Mapping[str, Path],
-) -> InterHandFrame:
-    try:
-        capture, camera, number = str(image["capture"]), str(image["camera"]), int(image["frame_idx"])
-        name, sequence = str(image["file_name"]), str(image["seq_name"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise _foreign(files["data"], error) from error
-    try:
-        place = cameras[capture]
-        rotation = np.array(place["camrot"][camera], np.float64).reshape(3, 3)
-        position = np.array(place["campos"][camera], np.float64).reshape(3)
-        focal = np.array(place["focal"][camera], np.float64).reshape(2)
-        centre = np.array(place["princpt"][camera], np.float64).reshape(2)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataSetError(
-            f"{files['camera']} has no camera {camera} of capture {capture}, take all annotation files of one release."
-        ) from error
-    translation = -_METRE * rotation @ position
-    matrix = np.diag([focal[0], focal[1], 1.0])
-    matrix[:2, 2] = centre + 0.5  # the data set counts from the centre of the first pixel, as OpenCV does
-    try:
-        annotation = joints[capture][str(number)]
-        world = np.array(annotation["world_coord"], np.float64).reshape(42, 3)
-        valid = np.array(annotation["joint_valid"], bool).reshape(42)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataSetError(
-            f"{files['joint_3d']} has no joints of frame {number} of capture {capture}, "
-            "take all annotation files of one release."
-        ) from error
-    in_camera = _METRE * world @ rotation.T + translation
-    return InterHandFrame(
-        image=next((root / name for root in roots if (root / name).is_file()), roots[0] / name),
-        capture=capture,
-        sequence=sequence,
-        camera=camera,
-        number=number,
-        camera_matrix=matrix,
-        world_rotation=rotation,
-        world_translation=translation,
-        joints={side: in_camera[_FIRST_ROW[side] + _KEYPOINT_ROWS] for side in SIDES} if valid.all() else None,
-        mano=_mano_fits(fits, capture, number, files),
-    )
+class _Annotations:
+    """The annotation files beside data.json. What several pictures share is read once and held once."""
 
+    def __init__(self, files: Mapping[str, Path]) -> None:
+        self._files = files
+        self._content = {kind: _read_json(path) for kind, path in files.items() if kind != "data"}
+        self.camera = functools.cache(self._camera)
+        self.world_joints = functools.cache(self._world_joints)
+        self.mano = functools.cache(self._mano)
 
-def _mano_fits(
-    fits: Mapping[str, Any] | None, capture: str, number: int, files: Mapping[str, Path]
-) -> dict[Side, ManoFit] | None:
-    """The fits of both hands; None where a hand or the frame has none, which happens throughout the data set."""
-    entry = (fits or {}).get(capture, {}).get(str(number), {})
-    if not all(entry.get(side) for side in SIDES):
-        return None
-    try:
-        return {
-            side: ManoFit(
-                pose=np.array(entry[side]["pose"], np.float64).reshape(_POSE_COUNT),
-                shape=np.array(entry[side]["shape"], np.float64).reshape(SHAPE_COUNT),
-                translation=np.array(entry[side]["trans"], np.float64).reshape(3),
-            )
-            for side in SIDES
-        }
-    except (KeyError, TypeError, ValueError) as error:
-        raise _foreign(files["MANO_NeuralAnnot"], error) from error
+    def _camera(self, capture: str, name: str) -> InterHandCamera:
+        try:
+            place = self._content["camera"][capture]
+            rotation = np.array(place["camrot"][name], np.float64).reshape(3, 3)
+            position = np.array(place["campos"][name], np.float64).reshape(3)
+            focal = np.array(place["focal"][name], np.float64).reshape(2)
+            centre = np.array(place["princpt"][name], np.float64).reshape(2)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataSetError(
+                f"{self._files['camera']} has no camera {name} of capture {capture}, "
+                "take all annotation files of one release."
+            ) from error
+        matrix = np.diag([*focal, 1.0])
+        matrix[:2, 2] = centre + 0.5  # the data set counts from the centre of the first pixel, as OpenCV does
+        return InterHandCamera(name, matrix, rotation, -_METRE * rotation @ position)
+
+    def _world_joints(self, capture: str, number: int) -> Array | None:
+        try:
+            annotation = self._content["joint_3d"][capture][str(number)]
+            world = _METRE * np.array(annotation["world_coord"], np.float64).reshape(42, 3)
+            valid = np.array(annotation["joint_valid"], bool).reshape(42)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataSetError(
+                f"{self._files['joint_3d']} has no joints of frame {number} of capture {capture}, "
+                "take all annotation files of one release."
+            ) from error
+        return world if valid.all() else None
+
+    def _mano(self, capture: str, number: int) -> dict[Side, ManoFit] | None:
+        """The fits of both hands; None where a hand or the frame has none, as it happens throughout the data set."""
+        try:
+            entry = self._content.get("MANO_NeuralAnnot", {}).get(capture, {}).get(str(number), {})
+            if not all(entry.get(side) for side in SIDES):
+                return None
+            return {
+                side: ManoFit(
+                    pose=np.array(entry[side]["pose"], np.float64).reshape(_POSE_COUNT),
+                    shape=np.array(entry[side]["shape"], np.float64).reshape(SHAPE_COUNT),
+                    translation=np.array(entry[side]["trans"], np.float64).reshape(3),
+                )
+                for side in SIDES
+            }
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _foreign(self._files["MANO_NeuralAnnot"], error) from error
 
 
 def _foreign(path: Path, error: Exception) -> DataSetError:

@@ -233,16 +233,14 @@ def _prepare(frame: InterHandFrame, truth_hands: dict[Side, HandModel]) -> _Prep
         vertices = {side: frame.vertices(side, truth_hands[side]) for side in SIDES}
         # Regressed from the mesh, as the published figures are; the annotated joints differ from MANO's.
         joints = {side: joints_of_mesh(vertices[side][None], truth_hands[side])[0] for side in SIDES}
-    elif frame.joints is not None:
-        joints = frame.joints
     else:
-        raise DataSetError(f"{frame.image} has neither MANO fits nor all 42 joints, leave it out.")
+        joints = {side: frame.joints(side) for side in SIDES}
     points = np.concatenate(list((vertices or joints).values()))
-    affine = both_hands_crop(project(points, frame.camera_matrix))
+    affine = both_hands_crop(project(points, frame.camera.matrix))
     return _Prepared(
         frame=frame,
         crop=cut_crop(frame.read_image(), affine),
-        camera_matrix=crop_camera_matrix(frame.camera_matrix, affine),
+        camera_matrix=crop_camera_matrix(frame.camera.matrix, affine),
         joints=joints,
         vertices=vertices,
     )
@@ -271,6 +269,6 @@ def _stack_truth(prepared: Sequence[_Prepared], *, with_vertices: bool) -> PairT
         joints={side: np.stack([one.joints[side] for one in prepared]) for side in SIDES},
         vertices=vertices,
         camera_matrix=np.stack([one.camera_matrix for one in prepared]),
-        sequence=[(one.frame.capture, one.frame.sequence, one.frame.camera) for one in prepared],
+        sequence=[(one.frame.capture, one.frame.sequence, one.frame.camera.name) for one in prepared],
         number=[one.frame.number for one in prepared],
     )

@@ -153,8 +153,7 @@ def test_vertices_and_joints_come_out_in_camera_axes(
         for side in SIDES:
             assert frame.vertices(side, hands[side]) == pytest.approx(vertices[side][row], abs=1e-9)
             expected = joints_of_mesh(vertices[side][row : row + 1], hands[side])[0]
-            assert frame.joints is not None
-            assert frame.joints[side] == pytest.approx(expected, abs=1e-9)
+            assert frame.joints(side) == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("root", [0, 9])
@@ -239,10 +238,6 @@ def test_without_mano_fits_the_annotated_joints_are_the_truth(
 
 
 # Errors are one sentence
-
-
-def break_nothing(folder: Path) -> None:
-    shutil.rmtree(folder)
 
 
 def annotation(folder: Path, kind: str) -> Path:
@@ -393,17 +388,16 @@ def test_a_real_frame(real: Path) -> None:
     (frame,) = read_interhand(real)  # the other picture shows one hand
     assert frame.number == 44669
     assert frame.mano is None
-    assert frame.joints is not None
     assert frame.read_image().shape == (512, 334, 3)
     for side in SIDES:
-        palm = np.linalg.norm(frame.joints[side][9] - frame.joints[side][0])
+        palm = np.linalg.norm(frame.joints(side)[9] - frame.joints(side)[0])
         assert 0.07 < palm < 0.11
-        assert np.linalg.norm(frame.joints[side][12] - frame.joints[side][0]) > palm  # the tip is beyond the base
+        assert np.linalg.norm(frame.joints(side)[12] - frame.joints(side)[0]) > palm  # the tip is beyond the base
     # The data set's box is the joints' own, 1.2 times as large: the projection meets it to a tenth of a pixel.
     (box,) = [
         each["bbox"] for each in json.loads((real / "data.json").read_text())["annotations"] if each["id"] == 286291
     ]
-    pixels = project(np.concatenate(list(frame.joints.values())), frame.camera_matrix) - 0.5
+    pixels = project(np.concatenate([frame.joints(side) for side in SIDES]), frame.camera.matrix) - 0.5
     middle = 0.5 * (pixels.min(axis=0) + pixels.max(axis=0))
     assert middle == pytest.approx([box[0] + box[2] / 2, box[1] + box[3] / 2], abs=0.1)
     assert 1.2 * np.ptp(pixels, axis=0) == pytest.approx(box[2:], abs=0.1)
