@@ -33,7 +33,7 @@ from dir_core.parts import Parts
 
 Array = NDArray[Any]
 
-_LOOKS = 3  # passes over a stretch; blind frames need the second, fast blind motion the third
+_LOOKS = 6  # passes over a stretch at most; blind frames need the second, fast blind motion one after the other
 
 _RESEARCH_ONLY = "research use only: trained on InterHand2.6M (CC BY-NC 4.0), with MANO's data inside (licence of MPI)"
 
@@ -147,20 +147,20 @@ class DirEstimator:
             answer = self._network.ask(crops[:, :, ::-1] if self._mirrored else crops, check)
             for number, (row, look) in enumerate(chosen):
                 values = {name: value[number] for name, value in answer.items()}
-                uv = values.pop("uv").astype(np.float64)
+                affine = look.square.affine
+                uv, middle = values.pop("uv").astype(np.float64), np.zeros(2)
                 if self._mirrored:  # column i of a turned crop is column 255 - i, and uv = i / 128 - 1
                     uv[..., 0] = -uv[..., 0] - 2 / CROP_SIZE
-                square = look.square
-                view = np.array([square.x, square.y])
+                    middle[0] = -2 / CROP_SIZE
                 replies[row].append(
                     Reply(
-                        points=uv_to_pixels(uv, square.affine),
+                        points=uv_to_pixels(uv, affine),
                         change=values["change"],
                         shown=values["shown"],
                         keypoints_3d=values["xyz"],
                         mano=values["mano"],
                         offset=values["offset"],
-                        view=view,
+                        view=uv_to_pixels(middle, affine),
                     )
                 )
         return replies
@@ -212,6 +212,7 @@ def load_dir_estimator(
         CheckpointError: the file is no such checkpoint; the sentence says why.
         SettingsError: there is no such device here.
     """
+    choose_device(device)  # before the weights are read, that takes seconds
     network = load_checkpoint(checkpoint, legacy_right_init=True if legacy_weights else None)
     return DirEstimator(network, weights_digest(network), mirrored=mirrored, device=device, box=box, batch=batch)
 
