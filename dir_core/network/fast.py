@@ -76,7 +76,8 @@ class FastInitialRegressor(nn.Module):  # type: ignore[misc]
         def hold(name: str, tensor: Tensor) -> None:
             self.register_buffer(name, tensor.detach().to(dtype).contiguous())
 
-        hold("last_weight", torch.cat([weight for weight, _ in lasts]))  # [2, 1024, 1, 1]
+        # Pixels in rows, so that one plain product reads both halves of the merged map: [2048, 2], half of it zeros.
+        hold("last_weight", torch.block_diag(*(weight[:, :, 0, 0] for weight, _ in lasts)).T)
         hold("last_bias", torch.cat([bias for _, bias in lasts]))  # [2]
         hold("mano_weight", torch.stack([plain.mano_left.weight.T, plain.mano_right.weight.T]))  # [2, 2048, 64]
         hold("mano_bias", torch.stack([plain.mano_left.bias, plain.mano_right.bias])[:, None])
@@ -86,12 +87,13 @@ class FastInitialRegressor(nn.Module):  # type: ignore[misc]
     def forward(self, c4: Tensor, meshes: bool) -> tuple[BothHands, Tensor]:
         """c4 [B, 2048, 8, 8] -> both hands and their offset [B, 3]."""
         dtype = self.last_weight.dtype
-        logits = functional.conv2d(self.first(c4).to(dtype), self.last_weight, self.last_bias, groups=2)
-        attention = logits.sigmoid().flatten(2)  # [B, 2, 64]
-        c4 = c4.to(dtype).flatten(2)  # [B, 2048, 64]
-        pooled = attention @ c4.transpose(1, 2) / (attention.sum(dim=2, keepdim=True) + 1e-8)  # [B, 2, 2048]
+        hidden = self.first(c4).to(dtype).permute(0, 2, 3, 1).flatten(1, 2)  # [B, 64, 2048], left hand's half first
+        attention = torch.addmm(self.last_bias, hidden.flatten(0, 1), self.last_weight).sigmoid()
+        attention = attention.view(-1, hidden.shape[1], 2).transpose(1, 2)  # [B, 2, 64]
+        c4 = c4.to(dtype).permute(0, 2, 3, 1).flatten(1, 2)  # [B, 64, 2048]
+        pooled = attention @ c4 / (attention.sum(dim=2, keepdim=True) + 1e-8)  # [B, 2, 2048]
         mano = torch.baddbmm(self.mano_bias, pooled.transpose(0, 1), self.mano_weight)  # [2, B, 64]
-        return self.hands(mano, meshes), self.offset(c4.mean(dim=2))
+        return self.hands(mano, meshes), self.offset(c4.mean(dim=1))
 
 
 class FastResidual(nn.Module):  # type: ignore[misc]
@@ -117,7 +119,7 @@ class FastResidual(nn.Module):  # type: ignore[misc]
 
     def inner(self, x: Tensor) -> Tensor:
         """Everything but the last convolution and the shortcut: [B, channels, H, W] -> [B, out_channels / 2, H, W]."""
-        x = functional.relu(torch.addcmul(self.shift, x, self.gain))
+        x = functional.relu(torch.addcmul(self.shift, x, self.gain), inplace=True)
         return self.second(self.first(x))
 
 
@@ -163,8 +165,8 @@ class FastFusion(nn.Module):  # type: ignore[misc]
         return torch.cat(points, dim=2) @ self.last_matrix
 
     def _inner(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        coarse = functional.relu(upsample(torch.addcmul(self.coarse_shift, coarse, self.coarse_gain)))
-        fine = functional.relu(torch.addcmul(self.fine_shift, fine, self.fine_gain))
+        coarse = functional.relu(upsample(torch.addcmul(self.coarse_shift, coarse, self.coarse_gain)), inplace=True)
+        fine = functional.relu(torch.addcmul(self.fine_shift, fine, self.fine_gain), inplace=True)
         return self.second(self.first_fine(fine, self.first_coarse(coarse)))
 
 

@@ -214,7 +214,7 @@ class FastInteraction(nn.Module):  # type: ignore[misc]
         Returns:
             [B, 256, S, S].
         """
-        batch = len(embedded)
+        batch = embedded.shape[0]
         ends = torch.stack(
             [embedded.index_select(1, self.near_joints), embedded.index_select(1, self.far_joints)], dim=2
         )  # [B, 40, 2, 64]

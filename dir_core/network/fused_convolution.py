@@ -56,7 +56,7 @@ class FusedConvolution(nn.Module):  # type: ignore[misc]
         y = functional.conv2d(x, self.weight, self.bias, self.stride, self.padding)
         if addend is not None:
             y = y + addend
-        return functional.relu(y) if self.relu else y
+        return functional.relu(y, inplace=True) if self.relu else y
 
     def pack(self, input_shape: list[int]) -> None:
         """Keep the weights in oneDNN's order only, for inputs of about this shape."""
