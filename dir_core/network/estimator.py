@@ -27,7 +27,7 @@ from dir_core.network.follow import (
     judge,
     stretches,
 )
-from dir_core.network.inference import DEFAULT_BATCH, BatchedNetwork, choose_device
+from dir_core.network.inference import BatchedNetwork, choose_device
 from dir_core.network.model import DIR
 from dir_core.parts import Parts
 
@@ -67,7 +67,7 @@ class DirEstimator:
                 left and right, rotations and offset are those of the real hands.
             device: "auto", "cuda", "mps" or "cpu".
             box: x, y, width, height in pixels of where both hands are when the footage starts.
-            batch: crops that go through the network together; None for 8.
+            batch: crops that go through the network together; None takes what suits the device.
 
         Raises:
             SettingsError: there is no such device here.
@@ -81,7 +81,7 @@ class DirEstimator:
         self._root = network.root_joint
         self._mirrored = mirrored
         self._box = box
-        self._network = BatchedNetwork(network, choose_device(device), batch or DEFAULT_BATCH, self.warnings.append)
+        self._network = BatchedNetwork(network, choose_device(device), batch, self.warnings.append)
 
     def estimate(
         self,

@@ -15,7 +15,7 @@ from dir_core.network.results import OFFSET_UNIT, DIROutput
 Array = NDArray[Any]
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
-DEFAULT_BATCH = 8
+_BATCH = {"cpu": 8, "mps": 8, "cuda": 16}
 
 _FULLY_SHOWN = 0.4  # mean probability over the joints from which on a hand counts as shown: others hide half of it
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
@@ -42,10 +42,11 @@ class BatchedNetwork:
     Where memory runs out the batch is halved, and a single picture that does not fit goes to the CPU for good.
     """
 
-    def __init__(self, network: nn.Module, device: torch.device, batch: int, warn: Callable[[str], None]):
+    def __init__(self, network: nn.Module, device: torch.device, batch: int | None, warn: Callable[[str], None]):
+        """Move the network to a device, to be fed `batch` crops at a time; None takes what suits the device."""
         self._network = network.to(device)
         self._device = device
-        self._batch = batch
+        self._batch = batch or _BATCH[device.type]
         self._warn = warn
 
     def ask(self, crops: Array, check: bool) -> dict[str, Array]:

@@ -30,9 +30,9 @@ from dir_core.detection.tracker import Sighting  # noqa: E402
 from dir_core.errors import CheckpointError, SettingsError  # noqa: E402
 from dir_core.estimator import make_estimator  # noqa: E402
 from dir_core.hand_model import OPEN_HAND_FOLDER, load_hand_model, open_hand_models  # noqa: E402
-from dir_core.network import DIR  # noqa: E402
+from dir_core.network import DIR, load_checkpoint  # noqa: E402
 from dir_core.network.crop import IMAGE_DEVIATION, IMAGE_MEAN  # noqa: E402
-from dir_core.network.estimator import DirEstimator  # noqa: E402
+from dir_core.network.estimator import DirEstimator, rotations_from_mano  # noqa: E402
 from dir_core.network.results import OFFSET_UNIT, DIROutput, HandResult, StageResult  # noqa: E402
 from dir_core.take import load_take  # noqa: E402
 
@@ -441,6 +441,20 @@ def weights_file(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     path = tmp_path_factory.mktemp("weights") / "parity weights.pth"
     torch.save({"net": state, "optimizer": {}, "schedule": {}, "last_epoch": 49}, path)
     return path
+
+
+def test_the_rotations_of_a_take_pose_the_hands_of_the_network(weights_file: Path) -> None:
+    network = load_checkpoint(weights_file)
+    images = torch.randn(3, 3, 256, 256, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        last = network(images).stages[-1]
+    for side in SIDES:
+        hand, model = getattr(last, side), network.hand_models[side]
+        rotation = rotations_from_mano(hand.mano.numpy(), model)
+        for row in range(3):
+            betas = hand.mano[row, 51:61].numpy()
+            keypoints = model.pose_keypoints(rotation[row : row + 1], None, betas)[0]
+            assert np.abs(keypoints - hand.joint_xyz[row].numpy()).max() < 2e-6
 
 
 def run(*arguments: object) -> int:
