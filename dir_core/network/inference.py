@@ -66,7 +66,7 @@ class BatchedNetwork:
             batch = crops[start : start + self._batch]
             try:
                 parts.append(self._ask_batch(batch, check))
-            except (torch.OutOfMemoryError, RuntimeError) as error:
+            except RuntimeError as error:
                 if not _is_out_of_memory(error):
                     raise
                 self._retreat(len(batch))

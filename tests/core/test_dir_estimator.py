@@ -6,6 +6,7 @@ network is specified to. Hands outside of its crop it does not see. So these tes
 mirroring and the camera fit, and say nothing about how well a network sees hands.
 """
 
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -35,6 +36,7 @@ from dir_core.network import DIR, load_checkpoint  # noqa: E402
 from dir_core.network.crop import IMAGE_DEVIATION, IMAGE_MEAN  # noqa: E402
 from dir_core.network.estimator import DirEstimator, rotations_from_mano  # noqa: E402
 from dir_core.network.follow import HandFollower, stretches  # noqa: E402
+from dir_core.network.inference import BatchedNetwork  # noqa: E402
 from dir_core.network.results import OFFSET_UNIT, DIROutput, HandResult, StageResult  # noqa: E402
 from dir_core.take import load_take  # noqa: E402
 
@@ -403,6 +405,27 @@ def test_memory_that_runs_out_halves_the_batch_and_is_told(capture_truth: Run) -
     assert_truth(result.take, truth, degrees=0.1, metres=0.001, pixels=0.8)
 
 
+def test_a_picture_that_does_not_fit_sends_the_network_to_the_cpu() -> None:
+    class NoMemory(TruthNetwork):
+        def forward(self, images: Any, auxiliary: bool = False, meshes: str = "all") -> DIROutput:
+            if images.device.type != "cpu":
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            return super().forward(images, auxiliary, meshes)
+
+    warnings: list[str] = []
+    # The meta device stands for one without memory.
+    network = BatchedNetwork(NoMemory(make_truth(1)), torch.device("meta"), 2, warnings.append)
+    pictures = np.full((3, 256, 256, 3), FIRST_BLUE, np.uint8)
+    pictures[..., 0], pictures[..., 1] = np.arange(256), np.arange(256)[:, None]
+    answer = network.ask(pictures, check=True)
+    assert answer["uv"].shape == (3, 2, 21, 2)
+    assert answer["shown"].shape == (3, 2)
+    assert warnings == [
+        "Memory of meta ran out, the batch went down to 1.",
+        "Memory of meta ran out for a single picture, the capture went on on the CPU.",
+    ]
+
+
 def test_a_stopped_capture_goes_on_and_ends_the_same(capture_truth: Run, tmp_path: Path) -> None:
     class Stopped(TruthNetwork):
         def forward(self, images: Any, auxiliary: bool = False, meshes: str = "all") -> DIROutput:
@@ -410,14 +433,14 @@ def test_a_stopped_capture_goes_on_and_ends_the_same(capture_truth: Run, tmp_pat
                 raise KeyboardInterrupt
             return super().forward(images, auxiliary, meshes)
 
-    truth, parts = make_truth(60, travel=0.1), tmp_path / "parts"
+    truth, parts = make_truth(40, travel=0.1), tmp_path / "parts"
     truth.visible["left"][25:] = False
     whole = capture_truth(truth).take
     with pytest.raises(KeyboardInterrupt):
         capture_truth(truth, network=Stopped(truth), parts=parts)
     kept = sorted(path.name for path in parts.iterdir())
     assert kept[0] == "000000.npz"
-    assert "000003.npz" not in kept
+    assert "000002.npz" not in kept
     network = TruthNetwork(truth)
     resumed = capture_truth(truth, network=network, parts=parts).take
     assert min(frame for frame, _ in network.crops) == 16 * (len(kept) - 1)
@@ -516,9 +539,8 @@ def test_the_command_line_captures_stops_and_goes_on(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from dir_core.network.inference import BatchedNetwork
-
     monkeypatch.setattr("dir_core.network.follow._PRESENT", 0.0)  # believe the random weights
+    monkeypatch.setattr("dir_core.network.estimator.load_checkpoint", functools.cache(load_checkpoint))  # to save time
     monkeypatch.setattr("dir_core.network.follow._STRETCH_FRAMES", (2, 2))
     command = ["capture", short_clip, "--frame-rate", "25", "--estimator", "dir", "--checkpoint", weights_file]
     take_path, other_path = tmp_path / "take.npz", tmp_path / "other.npz"
