@@ -101,7 +101,20 @@ def _make_parser() -> argparse.ArgumentParser:
     of_weights.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cuda, mps or cpu")
     of_weights.add_argument("--legacy-weights", action="store_true", help="the weights are those of October 2023")
     evaluate.set_defaults(run=_run_evaluate)
+
+    _add_benchmark(commands.add_parser("benchmark", help="how fast the network of dir is on this machine"))
     return parser
+
+
+def _add_benchmark(benchmark: argparse.ArgumentParser) -> None:
+    benchmark.add_argument("subject", choices=["network"])
+    benchmark.add_argument("--checkpoint", type=Path, metavar="FILE", help="weights (default: random, as fast as any)")
+    benchmark.add_argument("--batch", type=int, nargs="+", default=[1, 8], metavar="N", help="default: 1 8")
+    benchmark.add_argument("--repeats", type=int, default=9, metavar="N", help="calls per path (default %(default)s)")
+    benchmark.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda or mps")
+    benchmark.add_argument("--bfloat16", action="store_true", help="also with the picture's plane in bfloat16")
+    benchmark.add_argument("--report", type=Path, metavar="JSON")
+    benchmark.set_defaults(run=_run_benchmark)
 
 
 def _add_take_and_footage(parser: argparse.ArgumentParser) -> None:
@@ -255,6 +268,19 @@ def _run_evaluate_interhand(options: argparse.Namespace) -> None:
     print(report.text())
     if options.report:
         _write_report(options.report, report.as_dict())
+
+
+def _run_benchmark(options: argparse.Namespace) -> None:
+    from dir_core.network.benchmark import benchmark_network, describe
+
+    if options.report:
+        check_output(options.report)
+    figures = benchmark_network(
+        options.checkpoint, options.batch, options.repeats, options.device, bfloat16=options.bfloat16
+    )
+    print(describe(figures))
+    if options.report:
+        _write_report(options.report, figures.as_dict())
 
 
 def _write_report(path: Path, figures: dict[str, Any]) -> None:
