@@ -1,20 +1,17 @@
 """The 42 loss terms against those of the official code, and the properties that the corrected variants have."""
 
-import importlib.util
+import copy
 import json
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from dir_parity import DATA, parity_network, pictures, synthetic_hands
 
-from dir_core.conventions import SIDES, Side
-from dir_core.hand_model import load_hand_model
-from dir_core.network import DIR
-from dir_core.network.crop import network_input
+from dir_core.conventions import Side
 from dir_core.network.mano_layer import ManoLayer
 from dir_core.training.losses import (
     HandTargets,
@@ -27,8 +24,6 @@ from dir_core.training.losses import (
     smooth_l1,
 )
 
-DATA = Path(__file__).parents[1] / "data" / "dir_network"
-
 # The terms of losses.json were computed in float32; the losses here run on float64.
 TERM_TOLERANCE = 1e-6
 # So were the gradients: ours in float32 and in float64 lie 3e-4 apart in the first layers, the official ones 7e-4.
@@ -36,32 +31,18 @@ GRADIENT_TOLERANCE = 1e-3
 
 
 @pytest.fixture(scope="module")
-def parity() -> Any:
-    """Reads a parity file from the test data or from the reference material beside the repository."""
-
-    def find(name: str) -> Path:
-        for folder in (DATA, Path(__file__).parents[3] / "shared" / "dir_network" / "parity"):
-            if (folder / name).is_file():
-                return folder / name
-        pytest.skip(f"the parity material has no {name} here")
-
-    return find
+def official() -> dict[str, Any]:
+    return json.loads((DATA / "losses.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def official(parity: Any) -> dict[str, Any]:
-    return json.loads(parity("losses.json").read_text())
+def faces() -> dict[Side, torch.Tensor]:
+    return {hand.side: torch.tensor(hand.faces) for hand in synthetic_hands()}
 
 
 @pytest.fixture(scope="module")
-def faces(parity: Any) -> dict[Side, torch.Tensor]:
-    files = {side: np.load(parity(f"MANO_{side.upper()}.synthetic.npz")) for side in SIDES}
-    return {side: torch.tensor(file["f"].astype(np.int64)) for side, file in files.items()}
-
-
-@pytest.fixture(scope="module")
-def targets(parity: Any) -> Targets:
-    arrays = np.load(parity("targets.npz"))
+def targets() -> Targets:
+    arrays = np.load(DATA / "targets.npz")
 
     def hand(side: Side) -> HandTargets:
         return HandTargets(
@@ -78,15 +59,16 @@ def targets(parity: Any) -> Targets:
 
 
 @pytest.fixture(scope="module")
-def predicted(parity: Any) -> SimpleNamespace:
+def predicted() -> SimpleNamespace:
     """What the official network gives for the parity pictures, float64."""
-    arrays = np.load(parity("outputs.npz"))
+    arrays = np.load(DATA / "current.npz")
+
+    layers = {hand.side: ManoLayer(hand).double() for hand in synthetic_hands()}
 
     def hand(stage: int, side: Side) -> SimpleNamespace:
         mano = torch.tensor(arrays[f"stage{stage}.pd_mano_para_{side}"])
         # The committed outputs hold every 16th vertex; the hand layer, which has its own parity test, gives them all.
-        layer = ManoLayer(load_hand_model(parity(f"MANO_{side.upper()}.synthetic.npz"))).double()
-        mesh_xyz, joint_xyz = layer(mano[:, :51], mano[:, 51:61])
+        mesh_xyz, joint_xyz = layers[side](mano[:, :51], mano[:, 51:61])
         expected = torch.tensor(arrays[f"stage{stage}.pd_joint_xyz_{side}"])
         assert torch.allclose(joint_xyz, expected, rtol=0, atol=1e-12)
         joint_uv = torch.tensor(arrays[f"stage{stage}.pd_joint_uv_{side}"])
@@ -114,16 +96,15 @@ def test_all_terms_are_those_of_the_official_code(
 
 
 def test_gradients_are_those_of_the_official_code(
-    parity: Any, targets: Targets, faces: dict[Side, torch.Tensor], official: dict[str, Any]
+    targets: Targets, faces: dict[Side, torch.Tensor], official: dict[str, Any]
 ) -> None:
     """Every parameter of the network, batch norm in evaluation mode, float32 on both sides.
 
     In float64 the figures are the same (4.9e-4 at most, median 1.3e-6), for four times the time: what differs is
     the rounding in the official run.
     """
-    net = parity_network(parity).eval()
-    images = torch.tensor(network_input(np.load(parity("inputs.npz"))["rgb_u8"]))
-    result = net(images, auxiliary=True)
+    net = copy.deepcopy(parity_network())
+    result = net(pictures(), auxiliary=True)
     terms = dir_losses(
         result.stages,
         result.seg,
@@ -146,24 +127,6 @@ def test_gradients_are_those_of_the_official_code(
             assert found[name] == pytest.approx(expected, rel=GRADIENT_TOLERANCE), name
             deviations.append(abs(found[name] / expected - 1))
     assert np.median(deviations) < 5e-6
-
-
-def parity_network(parity: Any) -> DIR:
-    """The network on the synthetic hands with the weights of the parity recipe."""
-    recipe = importlib.util.spec_from_file_location("parity_weights", parity("weights.py"))
-    weights = importlib.util.module_from_spec(recipe)
-    recipe.loader.exec_module(weights)
-    hands = {side: load_hand_model(parity(f"MANO_{side.upper()}.synthetic.npz")) for side in SIDES}
-    net = DIR(hands["left"], hands["right"])
-    kept = (".th_", "img_gird", "seg_loss.weight")
-    state = {
-        name: value
-        if any(part in name for part in kept)
-        else torch.as_tensor(weights.make(name, tuple(value.shape))).to(value.dtype).reshape(value.shape)
-        for name, value in net.state_dict().items()
-    }
-    net.load_state_dict(state)
-    return net
 
 
 # The corrected variants
