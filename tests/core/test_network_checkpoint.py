@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
-from dir_parity import official_entries, parity_network, pictures  # noqa: E402
+from dir_parity import official_entries, parity_network  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 from dir_core.errors import CheckpointError  # noqa: E402
@@ -61,9 +61,6 @@ def test_an_official_file_gives_the_network_it_holds(network, official):
         assert hand.name == "MANO"
         assert abs(hand.shape_directions - wanted.shape_directions).max() < 1e-7
         assert hand.tip_vertices == wanted.tip_vertices
-    with torch.no_grad():
-        found, expected = (net.plain(pictures()[:1]).stages[-1] for net in (loaded, network))
-    assert torch.equal(found.left.mesh_xyz, expected.left.mesh_xyz)
 
 
 def test_own_weights_come_back_with_what_the_file_says(network, tmp_path):
@@ -76,22 +73,15 @@ def test_own_weights_come_back_with_what_the_file_says(network, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["own.safetensors"]
     loaded = load_checkpoint(path)
     assert loaded.legacy_right_init
-    assert torch.equal(loaded.backbone.conv1.weight, network.backbone.conv1.weight)
+    assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in network.state_dict().items())
     assert loaded.hand_models["left"].licence == network.hand_models["left"].licence
-    assert not load_checkpoint(path, legacy_right_init=False).legacy_right_init
 
 
-def test_the_switch_for_the_first_public_weights(tmp_path):
+def test_the_switch_for_the_first_public_weights_and_the_digest(tmp_path):
     path = tmp_path / "october 2023.pth"
     torch.save({"net": hollow()}, path)
-    assert load_checkpoint(path, legacy_right_init=True).legacy_right_init
-    assert not load_checkpoint(path).legacy_right_init
-
-
-def test_the_digest_knows_every_weight(tmp_path):
-    path = tmp_path / "weights.pth"
-    torch.save(hollow(), path)
-    loaded = load_checkpoint(path)
+    loaded = load_checkpoint(path, legacy_right_init=True)
+    assert loaded.legacy_right_init
     before = weights_digest(loaded)
     with torch.no_grad():
         loaded.decoder.dense[3].bias[2] += 1e-3
@@ -172,11 +162,10 @@ def test_foreign_files_are_refused(tmp_path):
     refusal(tmp_path)
 
 
-@pytest.mark.parametrize("kept", [0.0001, 0.5, 0.9999])
-def test_truncated_files_are_refused(official, tmp_path, kept):
-    path = tmp_path / "truncated.pth"
+def test_half_a_file_is_refused(official, tmp_path):
+    path = tmp_path / "half.pth"
     with official.open("rb") as source:
-        path.write_bytes(source.read(int(official.stat().st_size * kept)))
+        path.write_bytes(source.read(official.stat().st_size // 2))
     assert "damaged" in refusal(path)
 
 

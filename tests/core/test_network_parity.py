@@ -11,7 +11,6 @@ torch = pytest.importorskip("torch")
 from dir_parity import (  # noqa: E402
     DATA,
     RECIPE_DIGEST,
-    differences,
     errors,
     is_weight,
     official_entries,
@@ -21,9 +20,11 @@ from dir_parity import (  # noqa: E402
 )
 
 from dir_core.hand_model import open_hand_models  # noqa: E402
+from dir_core.network import DIR  # noqa: E402
+from dir_core.network.both_hands import BothHandsLayer  # noqa: E402
 from dir_core.network.mano_layer import ManoLayer  # noqa: E402
+from dir_core.network.regressor import pose_hand  # noqa: E402
 
-PATHS = ("plain", "fast")
 CODES = ("current", "legacy")
 
 
@@ -36,19 +37,6 @@ def network():
 def exact_network(network):
     """The same in float64."""
     return copy.deepcopy(network).double()
-
-
-def run(network, path, code, images, auxiliary=True):
-    with torch.no_grad():
-        if path == "plain":
-            network.legacy_right_init = code == "legacy"
-            try:
-                return network.plain(images, auxiliary)
-            finally:
-                network.legacy_right_init = False
-        fast = network.fast()
-        fast.legacy_right_init = code == "legacy"
-        return fast(images, auxiliary)
 
 
 def test_the_state_dict_is_that_of_the_official_checkpoints(network):
@@ -68,21 +56,43 @@ def test_the_recipe_is_the_one_of_the_reference(network):
     assert digest.hexdigest() == RECIPE_DIGEST
 
 
-@pytest.mark.parametrize("code", CODES)
-@pytest.mark.parametrize("path", PATHS)
-def test_outputs_are_the_official_ones_in_float64(exact_network, path, code):
-    count = 3 if (path, code) == ("fast", "current") else 1
-    output = run(exact_network, path, code, pictures(torch.float64)[:count])
-    found = errors(output, np.load(DATA / f"{code}.npz"), count)
+def check_float64(output, code, rows):
+    found = errors(output, np.load(DATA / f"{code}.npz"), rows)
     assert {"joint_uv", "joint_xyz", "mesh_xyz", "offset", "seg", "dense"} <= set(found)
     assert max(found.values()) <= 1e-9, found
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_outputs_are_the_official_ones_in_float32(network, path):
-    found = errors(run(network, path, "current", pictures()[:2]), np.load(DATA / "current.npz"), 2)
+def test_outputs_are_the_official_ones_in_float64(exact_network):
+    with torch.no_grad():
+        check_float64(exact_network.plain(pictures(torch.float64)[:2], auxiliary=True), "current", slice(2))
+        exact_network.legacy_right_init = True
+        try:
+            check_float64(exact_network.plain(pictures(torch.float64)[:1], auxiliary=True), "legacy", slice(1))
+        finally:
+            exact_network.legacy_right_init = False
+
+
+def test_outputs_of_the_fast_path_are_the_official_ones_in_float64(exact_network):
+    fast = exact_network.fast()
+    with torch.no_grad():
+        check_float64(fast(pictures(torch.float64)[2:], auxiliary=True), "current", slice(2, 3))
+        fast.legacy_right_init = True
+        check_float64(fast(pictures(torch.float64)[:1], auxiliary=True), "legacy", slice(1))
+
+
+def check_float32(output, rows):
+    found = errors(output, np.load(DATA / "current.npz"), rows)
     for name, limit in {"joint_xyz": 2e-6, "mesh_xyz": 2e-6, "joint_uv": 5e-6, "mesh_uv": 5e-6}.items():
         assert found[name] <= limit, found
+
+
+def test_outputs_of_the_fast_path_are_the_official_ones_in_float32(network):
+    with torch.no_grad():
+        together, alone = network(pictures()), network(pictures()[1:2]).stages[-1]
+    check_float32(together, slice(3))
+    # A picture gives the same alone and in a batch.
+    assert (together.stages[-1].left.mesh_xyz[1] - alone.left.mesh_xyz[0]).abs().max() < 1e-6
+    assert (together.stages[-1].right.joint_uv[1] - alone.right.joint_uv[0]).abs().max() < 2e-6
 
 
 def test_old_and_current_code_differ():
@@ -91,7 +101,7 @@ def test_old_and_current_code_differ():
     assert np.abs(current["stage1.pd_joint_xyz_right"] - legacy["stage1.pd_joint_xyz_right"]).max() > 1e-3
 
 
-def test_feature_maps_on_the_way_are_the_official_ones(network):
+def test_outputs_and_feature_maps_on_the_way_are_the_official_ones_in_float32(network):
     wanted = np.load(DATA / "intermediates.npz")
     maps = {}
     hooks = []
@@ -108,10 +118,11 @@ def test_feature_maps_on_the_way_are_the_official_ones(network):
     hooks.append(network.backbone.register_forward_hook(keep("backbone")))
     try:
         with torch.no_grad():
-            network.plain(pictures()[:1], auxiliary=True)
+            output = network.plain(pictures()[:1], auxiliary=True)
     finally:
         for hook in hooks:
             hook.remove()
+    check_float32(output, slice(1))
     for rank, features in enumerate(maps["backbone"][0], start=1):
         maps[f"c{rank}"] = [features]
         numbers = features.mean(dim=(1, 2, 3)), features.std(dim=(1, 2, 3))
@@ -149,13 +160,6 @@ def test_the_hand_layer_alone_is_the_official_one(root_joint):
         np.testing.assert_allclose(vertices[:, ::16], wanted[f"{name}.verts"], atol=1e-12)
 
 
-def test_a_picture_gives_the_same_alone_and_in_a_batch(network):
-    with torch.no_grad():
-        together, alone = network(pictures()[:2]).stages[-1], network(pictures()[1:2]).stages[-1]
-    assert (together.left.mesh_xyz[1] - alone.left.mesh_xyz[0]).abs().max() < 1e-6
-    assert (together.right.joint_uv[1] - alone.right.joint_uv[0]).abs().max() < 2e-6
-
-
 def test_gradients_reach_every_weight_that_takes_part(network):
     output = network(pictures()[:1], auxiliary=True)
     total = output.seg.sum() + output.dense.sum()
@@ -170,25 +174,24 @@ def test_gradients_reach_every_weight_that_takes_part(network):
         network.zero_grad(set_to_none=True)
 
 
-def test_the_open_hand_fits_in(network):
-    """3052 vertices instead of MANO's 778, the same finger tips."""
-    from dir_core.network import DIR
-
+def test_the_open_hand_fits_in():
+    """3052 vertices instead of MANO's 778, the same finger tips; in the plain and in the fast hand layer."""
     hands = open_hand_models()
     with torch.device("meta"):
         other = DIR(hands["left"], hands["right"])
     count = len(hands["left"].template)
     assert other.init_regressor.mano_layer_left.th_v_template.shape == (1, count, 3)
-    # Only the hand layers differ, so they are enough to run: the rest is the parity network's.
-    weights = {name: tensor for name, tensor in network.state_dict().items() if ".th_" not in name}
-    for name, module in other.named_modules():
-        if isinstance(module, ManoLayer):
-            fresh = ManoLayer(hands["left" if name.endswith("left") else "right"])
-            weights |= {f"{name}.{key}": tensor for key, tensor in fresh.state_dict().items()}
-    other.load_state_dict(weights, assign=True)
-    other.eval()
-    with torch.no_grad():
-        plain, fast = other.plain(pictures()[:1]), other.fast()(pictures()[:1])
-    assert plain.stages[-1].left.mesh_xyz.shape == (1, count, 3)
-    found = differences(fast, plain)
-    assert max(found["mesh_xyz"], found["joint_xyz"]) <= 2e-6
+    assert len(other.state_dict()) == 963
+
+    layers = [ManoLayer(hands[side]).double() for side in ("left", "right")]
+    mano = torch.randn(2, 3, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    both = BothHandsLayer(*layers)
+    posed, tips_only = both(mano, True), both(mano, False)
+    assert tips_only.mesh_xyz.shape == (2, 3, 0, 3)
+    for hand, layer in enumerate(layers):
+        wanted = pose_hand(layer, mano[hand])
+        for name in ("mesh_xyz", "mesh_uv", "joint_xyz", "joint_uv"):
+            assert (getattr(posed, name)[hand] - getattr(wanted, name)).abs().max() < 1e-12
+        assert (tips_only.joint_xyz[hand] - wanted.joint_xyz).abs().max() < 1e-12
+    with pytest.raises(ValueError, match="same vertices"):
+        DIR(hands["left"], synthetic_hands()[1])
