@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,16 @@ from dir_core.conventions import DEFAULT_HAND_LENGTH, SIDES, Side
 from dir_core.errors import SettingsError
 from dir_core.estimator import Estimator, make_estimator
 from dir_core.fitting.clip import FittedHand, fit_hands
+from dir_core.fitting.posed_clip import place_hands, turn_into_camera
 from dir_core.footage import FootageInfo, open_footage
 from dir_core.hand_model import HandModel, load_hand_models
-from dir_core.landmarks import LandmarkClip
+from dir_core.landmarks import LandmarkClip, PosedClip
+from dir_core.parts import Parts
 from dir_core.take import SCHEMA, HandTrack, Take
 
 Array = NDArray[Any]
+
+_SAME_TEMPLATE = 1e-4  # metres; a checkpoint holds single precision
 
 OnFrame = Callable[[int, int], None]
 """Called with (frames done, frames expected)."""
@@ -32,14 +37,19 @@ class CaptureSettings:
 
     Attributes:
         start, end: seconds of the footage to capture; None for its ends.
-        estimator: "landmarks".
+        estimator: "landmarks" or "dir".
         focal_length: pixels of the upright source frame; wins over the field of view.
         field_of_view: horizontal, radians; None for 60 degrees.
         hand_length: wrist crease to middle finger tip, metres; sets size and depth.
         mirrored: the footage is a selfie, left and right are exchanged in it.
-        device: "auto" or "cpu".
+        device: "auto" or "cpu"; for "dir" also "cuda" and "mps".
         frame_rate: frames per second of an image sequence.
-        hand_model: folder with MANO_LEFT and MANO_RIGHT files; None for the open hand model.
+        hand_model: folder with MANO_LEFT and MANO_RIGHT files; None for the open hand model, or for the one inside
+            the checkpoint.
+        checkpoint: for "dir", its weights.
+        box: for "dir", x, y, width and height in pixels of both hands where the footage starts.
+        batch: for "dir", crops that go through the network together.
+        legacy_weights: for "dir", the official weights are those of October 2023.
     """
 
     start: float | None = None
@@ -52,6 +62,10 @@ class CaptureSettings:
     device: str = "auto"
     frame_rate: float | None = None
     hand_model: str | None = None
+    checkpoint: str | None = None
+    box: tuple[float, float, float, float] | None = None
+    batch: int | None = None
+    legacy_weights: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work, before any work begins.
@@ -70,6 +84,13 @@ class CaptureSettings:
             raise SettingsError(f"The start is {self.start:g} s, give 0 or more.")
         if self.start is not None and self.end is not None and not self.end > self.start:
             raise SettingsError(f"The end ({self.end:g} s) must lie after the start ({self.start:g} s).")
+        if self.box is not None and not (all(map(math.isfinite, self.box)) and min(self.box[2:]) >= 1):
+            raise SettingsError(
+                f"The box {' '.join(f'{value:g}' for value in self.box)} cannot work, "
+                "give x, y, width and height in pixels."
+            )
+        if self.batch is not None and not self.batch >= 1:
+            raise SettingsError(f"A batch of {self.batch} pictures cannot work, give 1 or more.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,24 +101,70 @@ class Capture:
     warnings: tuple[str, ...]
 
 
-def capture_take(path: str | os.PathLike[str], settings: CaptureSettings, on_frame: OnFrame | None = None) -> Capture:
+def capture_take(
+    path: str | os.PathLike[str],
+    settings: CaptureSettings,
+    on_frame: OnFrame | None = None,
+    parts_folder: Path | None = None,
+) -> Capture:
     """Capture both hands of a video or an image sequence.
 
+    Args:
+        path: the footage.
+        settings: what the user chose.
+        on_frame: progress; what it raises ends the capture.
+        parts_folder: where a slow estimator keeps what it has finished, so that the same call goes on after it was
+            ended early; with the same result to the last bit. The caller removes it.
+
     Raises:
-        FootageError, SettingsError, HandModelError: one sentence for the user.
+        FootageError, SettingsError, HandModelError, CheckpointError: one sentence for the user.
     """
-    models = load_hand_models(settings.hand_model)
-    estimator = make_estimator(settings.estimator, mirrored=settings.mirrored, device=settings.device)
+    estimator = make_estimator(
+        settings.estimator,
+        mirrored=settings.mirrored,
+        device=settings.device,
+        checkpoint=settings.checkpoint,
+        box=settings.box,
+        batch=settings.batch,
+        legacy_weights=settings.legacy_weights,
+    )
+    models = choose_hand_models(estimator, settings)
     with open_footage(path, start=settings.start, end=settings.end, frame_rate=settings.frame_rate) as footage:
-        expected = expected_frames(footage.info, settings)
-        clip = estimator.estimate(footage, (lambda done: on_frame(done, expected)) if on_frame else None)
-        warnings = list(footage.warnings)
         info = footage.info
+        meta = describe(info, estimator, models, settings)
+        expected = expected_frames(info, settings)
+        parts = Parts(parts_folder, meta) if parts_folder else None
+        clip = estimator.estimate(footage, (lambda done: on_frame(done, expected)) if on_frame else None, parts)
+        warnings = [*footage.warnings, *estimator.warnings]
     camera_matrix = choose_camera(info, settings)
-    tracks = {side: clip.hand(side) for side in SIDES}
-    hands = fit_hands(tracks, clip.time, models, camera_matrix, settings.hand_length)
-    take = assemble_take(clip, hands, camera_matrix, describe(info, estimator, models, settings))
+    if isinstance(clip, PosedClip):
+        clip = turn_into_camera(clip, camera_matrix)
+        hands = place_hands(clip, models, camera_matrix, settings.hand_length)
+    else:
+        tracks = {side: clip.hand(side) for side in SIDES}
+        hands = fit_hands(tracks, clip.time, models, camera_matrix, settings.hand_length)
+    take = assemble_take(clip, hands, camera_matrix, meta)
     return Capture(take, tuple(warnings + find_concerns(clip, info)))
+
+
+def choose_hand_models(estimator: Estimator, settings: CaptureSettings) -> dict[Side, HandModel]:
+    """The hands to fit: those the estimator poses itself, else the user's own, else the open hand.
+
+    Raises:
+        HandModelError: a file is missing, damaged or not trusted.
+        SettingsError: the user's own hands are not those that the estimator poses.
+    """
+    if estimator.hand_models is None:
+        return load_hand_models(settings.hand_model)
+    if settings.hand_model is not None:
+        chosen = load_hand_models(settings.hand_model)
+        for side, model in estimator.hand_models.items():
+            same = model.template.shape == chosen[side].template.shape
+            if not same or np.abs(model.template - chosen[side].template).max() > _SAME_TEMPLATE:
+                raise SettingsError(
+                    f"The hand model in {settings.hand_model} is not the one inside the checkpoint, leave it out."
+                )
+    return estimator.hand_models
 
 
 def expected_frames(info: FootageInfo, settings: CaptureSettings) -> int:
@@ -125,11 +192,12 @@ def describe(
     info: FootageInfo, estimator: Estimator, models: dict[Side, HandModel], settings: CaptureSettings
 ) -> dict[str, Any]:
     """The take's meta: where it comes from and how it was made."""
+    weights = {"checkpoint": Path(settings.checkpoint).name} if settings.checkpoint else {}
     return {
         "schema": SCHEMA,
         "program": f"two-hand-capture {__version__}",
         "source": {**asdict(info), "path": str(info.path)},
-        "estimator": {"name": estimator.name, "licence": estimator.licence, "weights": estimator.digest},
+        "estimator": {"name": estimator.name, "licence": estimator.licence, "weights": estimator.digest, **weights},
         "hand_model": {
             "name": models["right"].name,
             "licence": models["right"].licence,
@@ -178,7 +246,7 @@ def find_concerns(clip: LandmarkClip, info: FootageInfo) -> list[str]:
     for side, observed in seen.items():
         if observed.any() and observed.mean() < 0.5:
             concerns.append(f"The {side} hand was seen in only {observed.mean():.0%} of the frames.")
-    if clip.touching.any():
+    if clip.touching.any() and not isinstance(clip, PosedClip):
         concerns.append(
             f"The hands touch or overlap in {int(clip.touching.sum())} frames, their confidence is lowered there."
         )

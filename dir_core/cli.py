@@ -1,8 +1,10 @@
 """The command line: reads options, calls one function per command, prints sentences. No work of its own."""
 
 import argparse
+import importlib.util
 import json
 import math
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -10,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from dir_core import __version__
-from dir_core.conventions import DEFAULT_HAND_LENGTH
-from dir_core.errors import HandCaptureError
-from dir_core.take import check_output, load_take, save_take, write_whole
+from dir_core.conventions import DEFAULT_HAND_LENGTH, Side
+from dir_core.errors import HandCaptureError, SettingsError
+from dir_core.hand_model import HandModel, load_hand_models
+from dir_core.take import Take, check_output, load_take, save_take, write_whole
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,8 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HandCaptureError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("Stopped; nothing was written.", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(stop.args[0] if stop.args else "Stopped; nothing was written.", file=sys.stderr)
         return 130
     return 0
 
@@ -39,7 +42,19 @@ def _make_parser() -> argparse.ArgumentParser:
     capture.add_argument("-o", "--output", type=Path, required=True, metavar="TAKE.npz")
     capture.add_argument("--start", type=float, metavar="S", help="first second to capture")
     capture.add_argument("--end", type=float, metavar="S", help="last second to capture")
-    capture.add_argument("--estimator", default="landmarks", help="landmarks (default)")
+    capture.add_argument("--estimator", default="landmarks", help="landmarks (default) or dir")
+    capture.add_argument("--checkpoint", type=Path, metavar="FILE", help="weights of the estimator dir")
+    capture.add_argument(
+        "--box",
+        type=float,
+        nargs=4,
+        metavar=("X", "Y", "W", "H"),
+        help="both hands where the footage starts, in pixels (dir; default: found by itself)",
+    )
+    capture.add_argument("--batch", type=int, metavar="N", help="crops that go through the network together (dir)")
+    capture.add_argument(
+        "--legacy-weights", action="store_true", help="the checkpoint is the official one of October 2023 (dir)"
+    )
     lens = capture.add_mutually_exclusive_group()
     lens.add_argument("--focal-length", type=float, metavar="PX", help="focal length in pixels")
     lens.add_argument("--field-of-view", type=float, metavar="DEG", help="horizontal field of view (default 60)")
@@ -51,7 +66,7 @@ def _make_parser() -> argparse.ArgumentParser:
         help="wrist crease to middle finger tip (default %(default)s); sets size and depth",
     )
     capture.add_argument("--mirrored", action="store_true", help="the footage is mirrored (selfie)")
-    capture.add_argument("--device", default="auto", metavar="NAME", help="auto (default) or cpu")
+    capture.add_argument("--device", default="auto", metavar="NAME", help="auto (default) or cpu; dir: also cuda, mps")
     capture.add_argument("--frame-rate", type=float, metavar="FPS", help="of an image sequence (default 25)")
     capture.add_argument("--hand-model", metavar="FOLDER", help="folder with your own MANO_LEFT and MANO_RIGHT files")
     capture.add_argument("--report", type=Path, metavar="JSON", help="write the figures of the run")
@@ -63,26 +78,74 @@ def _make_parser() -> argparse.ArgumentParser:
     preview.add_argument("--sheet", type=Path, metavar="SHEET.png")
     preview.set_defaults(run=_run_preview)
 
-    evaluate = commands.add_parser("evaluate", help="figures of a take, against a truth where there is one")
-    evaluate.add_argument("take", type=Path)
-    evaluate.add_argument("--truth", type=Path, metavar="TAKE.npz")
-    evaluate.add_argument("--hand-model", metavar="FOLDER", help="the hand model the take was captured with")
+    evaluate = commands.add_parser("evaluate", help="figures of a take, or of network weights on InterHand2.6M")
+    # One positional for both, so that `evaluate take.npz` stays what it always was.
+    evaluate.add_argument("subject", metavar="TAKE.npz|interhand", help="a take, or the word interhand")
+    evaluate.add_argument(
+        "--hand-model", metavar="FOLDER", help="the hand model of the take; the MANO files behind the annotations"
+    )
+    evaluate.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="weights of dir: to measure, or with the hand model of the take"
+    )
     evaluate.add_argument("--report", type=Path, metavar="JSON")
+    of_take = evaluate.add_argument_group("of a take")
+    of_take.add_argument("--truth", type=Path, metavar="TAKE.npz")
+    of_weights = evaluate.add_argument_group("of weights on InterHand2.6M", "the protocol: docs/EVALUATION.md")
+    of_weights.add_argument("--data", type=Path, metavar="FOLDER", help="holds annotations and images")
+    of_weights.add_argument("--split", default="test", help="train, val or test (default)")
+    of_weights.add_argument("--root", type=int, default=0, help="0 wrist (default) or 9 base of the middle finger")
+    of_weights.add_argument("--no-scale", action="store_true", help="do not give the prediction the truth's size")
+    of_weights.add_argument("--frame-rate", type=float, metavar="FPS", help="of the data; adds the acceleration error")
+    of_weights.add_argument("--every", type=int, default=1, metavar="N", help="measure one of every N frames")
+    of_weights.add_argument("--batch", type=int, default=8, metavar="N", help="pictures at once (default %(default)s)")
+    of_weights.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cuda, mps or cpu")
+    of_weights.add_argument("--legacy-weights", action="store_true", help="the weights are those of October 2023")
     evaluate.set_defaults(run=_run_evaluate)
+
+    _add_benchmark(commands.add_parser("benchmark", help="how fast the network of dir is on this machine"))
     return parser
+
+
+def _add_benchmark(benchmark: argparse.ArgumentParser) -> None:
+    benchmark.add_argument("subject", choices=["network"])
+    benchmark.add_argument("--checkpoint", type=Path, metavar="FILE", help="weights (default: random, as fast as any)")
+    benchmark.add_argument("--batch", type=int, nargs="+", default=[1, 8], metavar="N", help="default: 1 8")
+    benchmark.add_argument("--repeats", type=int, default=9, metavar="N", help="calls per path (default %(default)s)")
+    benchmark.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda or mps")
+    benchmark.add_argument("--bfloat16", action="store_true", help="also with the picture's plane in bfloat16")
+    benchmark.add_argument("--report", type=Path, metavar="JSON")
+    benchmark.set_defaults(run=_run_benchmark)
 
 
 def _add_take_and_footage(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("take", type=Path)
     parser.add_argument("--footage", type=Path, help="default: the video the take was captured from")
     parser.add_argument("--frame-rate", type=float, metavar="FPS", help="of an image sequence (default 25)")
-    parser.add_argument("--hand-model", metavar="FOLDER", help="the hand model the take was captured with")
+    _add_hand_model(parser)
+
+
+def _add_hand_model(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--hand-model", metavar="FOLDER", help="the hand model the take was captured with")
+    source.add_argument("--checkpoint", type=Path, metavar="FILE", help="weights of dir that carry the hand model")
+
+
+def _load_hand_models(options: argparse.Namespace, take: Take) -> dict[Side, HandModel]:
+    """The hands of a take: as asked, else those of the checkpoint it was captured with, else the open hand."""
+    used = take.meta["settings"].get("checkpoint") if isinstance(take.meta["settings"], dict) else None
+    checkpoint = options.checkpoint or (used if isinstance(used, str) and not options.hand_model else None)
+    if checkpoint is None:
+        return load_hand_models(options.hand_model)
+    from dir_core.estimator import checkpoint_hand_models
+
+    return checkpoint_hand_models(checkpoint)
 
 
 def _run_capture(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from dir_core.capture import CaptureSettings, capture_take
+    from dir_core.parts import parts_folder
 
     settings = CaptureSettings(
         start=options.start,
@@ -95,7 +158,12 @@ def _run_capture(options: argparse.Namespace) -> None:
         device=options.device,
         frame_rate=options.frame_rate,
         hand_model=options.hand_model,
+        checkpoint=str(options.checkpoint.absolute()) if options.checkpoint else None,
+        box=tuple(options.box) if options.box else None,
+        batch=options.batch,
+        legacy_weights=options.legacy_weights,
     )
+    parts = parts_folder(options.output)
     for path in filter(None, (options.output, options.report)):
         check_output(path)
     begin = time.perf_counter()
@@ -105,12 +173,21 @@ def _run_capture(options: argparse.Namespace) -> None:
             bar.total = expected
             bar.update(done - bar.n)
 
-        result = capture_take(options.video, settings, show)
+        try:
+            result = capture_take(options.video, settings, show, parts)
+        except KeyboardInterrupt:
+            if parts.is_dir():
+                raise KeyboardInterrupt(f"Stopped; the same command goes on from here, or delete {parts}.") from None
+            raise
     wall = time.perf_counter() - begin
     save_take(result.take, options.output)
+    shutil.rmtree(parts, ignore_errors=True)
     frames = len(result.take)
     for warning in result.warnings:
         print(f"warning: {warning}", file=sys.stderr)
+    used = result.take.meta["estimator"]
+    if "checkpoint" in used:
+        print(f"Weights: {used['checkpoint']} ({used['weights'][:12]}), {used['licence']}.")
     both = (result.take.left.observed & result.take.right.observed).mean()
     print(f"Captured {frames} frames in {wall:.1f} s ({frames / wall:.0f} frames/s), both hands in {both:.1%}.")
     if options.report:
@@ -127,30 +204,83 @@ def _run_capture(options: argparse.Namespace) -> None:
 
 
 def _run_preview(options: argparse.Namespace) -> None:
-    from dir_core.hand_model import load_hand_models
     from dir_core.preview import write_preview
 
     take = load_take(options.take)
     for path in filter(None, (options.output, options.sheet)):
         check_output(path)
     footage = options.footage or take.meta["source"]["path"]
-    models = load_hand_models(options.hand_model)
+    models = _load_hand_models(options, take)
     write_preview(take, models, footage, movie=options.output, sheet=options.sheet, frame_rate=options.frame_rate)
     for path in filter(None, (options.output, options.sheet)):
         print(f"Wrote {path}")
 
 
 def _run_evaluate(options: argparse.Namespace) -> None:
+    if options.subject == "interhand":
+        _run_evaluate_interhand(options)
+        return
+    if options.data:
+        raise SettingsError(f"{options.subject} is measured without --data, write `evaluate interhand` for a data set.")
+    if options.checkpoint and options.hand_model:
+        raise SettingsError("The hands of a take come from one place, give either --hand-model or --checkpoint.")
     from dir_core.evaluation.metrics import evaluate_take
-    from dir_core.hand_model import load_hand_models
 
     truth = load_take(options.truth) if options.truth else None
-    figures = evaluate_take(load_take(options.take), load_hand_models(options.hand_model), truth).as_dict()
+    take = load_take(options.subject)
+    figures = evaluate_take(take, _load_hand_models(options, take), truth).as_dict()
     for name, value in figures.items():
         if value is not None:
             print(f"{name:22} {value:.4g}" if isinstance(value, float) else f"{name:22} {value}")
     if options.report:
         _write_report(options.report, figures)
+
+
+def _run_evaluate_interhand(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    if not (options.data and options.checkpoint) or options.truth:
+        raise SettingsError("`evaluate interhand` needs --data FOLDER and --checkpoint FILE, and takes no --truth.")
+    if importlib.util.find_spec("torch") is None:
+        raise SettingsError("The DIR network needs torch, install the packages of `build_addon.py test`.")
+    from dir_core.evaluation.interhand_benchmark import BenchmarkSettings, evaluate_interhand
+
+    settings = BenchmarkSettings(
+        split=options.split,
+        root=options.root,
+        scale=not options.no_scale,
+        frame_rate=options.frame_rate,
+        every=options.every,
+        batch=options.batch,
+        device=options.device,
+        hand_model=options.hand_model,
+        legacy_right_init=True if options.legacy_weights else None,
+    )
+    if options.report:
+        check_output(options.report)
+    with tqdm(desc="evaluate", unit=" frames", leave=False, disable=None) as bar:
+
+        def show(done: int, expected: int) -> None:
+            bar.total = expected
+            bar.update(done - bar.n)
+
+        report = evaluate_interhand(options.data, options.checkpoint, settings, show)
+    print(report.text())
+    if options.report:
+        _write_report(options.report, report.as_dict())
+
+
+def _run_benchmark(options: argparse.Namespace) -> None:
+    from dir_core.network.benchmark import benchmark_network, describe
+
+    if options.report:
+        check_output(options.report)
+    figures = benchmark_network(
+        options.checkpoint, options.batch, options.repeats, options.device, bfloat16=options.bfloat16
+    )
+    print(describe(figures))
+    if options.report:
+        _write_report(options.report, figures.as_dict())
 
 
 def _write_report(path: Path, figures: dict[str, Any]) -> None:

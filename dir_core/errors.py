@@ -25,3 +25,11 @@ class SettingsError(HandCaptureError):
 
 class OutputError(HandCaptureError):
     """A result cannot be written where the user wants it."""
+
+
+class CheckpointError(HandCaptureError):
+    """A file of network weights is missing, damaged, foreign or not trusted."""
+
+
+class DataSetError(HandCaptureError):
+    """A data set is missing, incomplete or laid out in another way."""

@@ -50,3 +50,43 @@ class LandmarkClip:
 
     def __len__(self) -> int:
         return len(self.time)
+
+
+@dataclass(frozen=True, eq=False)
+class PosedHandTrack(HandLandmarkTrack):
+    """One hand whose estimator gives joint rotations too; rows where it is not observed are zero, rotations unit.
+
+    The network looks at a square of the picture as if it were the middle of one: `rotation` and `keypoints_3d`
+    stand in the axes of a camera turned straight at `view`, until `fitting.posed_clip.turn_into_camera`.
+
+    Attributes:
+        rotation: [T, 16, 4] float32 quaternions in MANO joint order, relative to the flat template.
+        shape: [T, 10] float32 shape components of every frame.
+        view: [T, 2] float32, pixels of the upright source frame: the middle of the square that was looked at.
+    """
+
+    rotation: Array
+    shape: Array
+    view: Array
+
+
+@dataclass(frozen=True, eq=False)
+class PosedClip(LandmarkClip):
+    """Both hands with their joint rotations over a clip of T frames.
+
+    Attributes:
+        left, right: the anatomical hands.
+        offset: [T, 3] float32 metres, root joint of the right hand minus that of the left one, axes as theirs.
+        offset_known: [T] bool, both hands were seen in one square, so that `offset` means something.
+        root: key point that `offset` leads from and to.
+    """
+
+    left: PosedHandTrack
+    right: PosedHandTrack
+    offset: Array
+    offset_known: Array
+    root: int
+
+    def hand(self, side: Side) -> PosedHandTrack:
+        """The track of one side."""
+        return self.left if side == "left" else self.right

@@ -3,10 +3,13 @@
 import hashlib
 from collections.abc import Callable, Iterable
 
+from dir_core.conventions import Side
 from dir_core.detection import landmark_network, palm_detector
 from dir_core.detection.tracker import HandTracker, track_hands
 from dir_core.footage import Frame
+from dir_core.hand_model import HandModel
 from dir_core.landmarks import LandmarkClip
+from dir_core.parts import Parts
 
 
 class LandmarkEstimator:
@@ -14,14 +17,21 @@ class LandmarkEstimator:
 
     name = "landmarks"
     licence = "Apache-2.0"
+    hand_models: dict[Side, HandModel] | None = None
 
     def __init__(self, mirrored: bool = False, threads: int = 2):
         self._mirrored = mirrored
         self._threads = threads
+        self.warnings: list[str] = []
         weights = palm_detector.WEIGHTS.read_bytes() + landmark_network.WEIGHTS.read_bytes()
         self.digest = hashlib.sha256(weights).hexdigest()
 
-    def estimate(self, frames: Iterable[Frame], on_frame: Callable[[int], None] | None = None) -> LandmarkClip:
-        """Follow both hands through the frames of one clip."""
+    def estimate(
+        self,
+        frames: Iterable[Frame],
+        on_frame: Callable[[int], None] | None = None,
+        parts: Parts | None = None,
+    ) -> LandmarkClip:
+        """Follow both hands through the frames of one clip; keeps no parts, it is faster than starting over hurts."""
         with HandTracker(self._mirrored, self._threads) as tracker:
             return track_hands(frames, tracker, on_frame)

@@ -20,8 +20,8 @@ from dir_core.landmarks import HandLandmarkTrack
 Array = NDArray[Any]
 
 _LANDMARK_NOISE = 0.006  # metres, nominal for the smoother
-_PIXEL_NOISE = 0.03  # of the hand's extent in the image, the same noise seen through the camera
-_CUTOFF = 2.5  # Hz; light, because a raw take must keep fast motion: clean-up may smooth more, never less
+PIXEL_NOISE = 0.03  # of the hand's extent in the image, the same noise seen through the camera
+CUTOFF = 2.5  # Hz; light, because a raw take must keep fast motion: clean-up may smooth more, never less
 _DEPTH_NOISE = 0.02  # of the depth
 _DEPTH_CUTOFF = 0.75  # Hz; a hand's depth is its least certain number and moves slowly
 
@@ -67,7 +67,7 @@ def fit_hands(
     for side, track in tracks.items():
         model = models[side]
         if lengths is None or not track.observed.any():
-            fitted[side] = _absent_hand(len(time), hand_length / model.length(np.zeros(SHAPE_COUNT)))
+            fitted[side] = absent_hand(len(time), hand_length / model.length(np.zeros(SHAPE_COUNT)))
             continue
         hand = fit_shape(model, lengths, hand_length)
         geometry = finger_geometry(model, hand.shape, hand.scale)
@@ -78,10 +78,10 @@ def fit_hands(
 
         relative = pose.keypoints - pose.translation[:, None]
         viewing = rays(pixels[seen], camera_matrix)
-        translation = _steady_depth(pose.translation, relative, viewing, weight, time[seen])
+        translation = steady_depth(pose.translation, relative, viewing, weight, time[seen])
         fitted[side] = FittedHand(
-            rotation=_bridge_rotations(pose.rotation, seen),
-            translation=bridge_gaps(_spread_rows(translation, seen), seen),
+            rotation=bridge_rotations(pose.rotation, seen),
+            translation=bridge_gaps(spread_rows(translation, seen), seen),
             shape=hand.shape,
             scale=hand.scale,
         )
@@ -91,13 +91,13 @@ def fit_hands(
 def _steady_landmarks(track: HandLandmarkTrack, time: Array) -> tuple[Array, Array]:
     """Smoothed 3D landmarks [T, 21, 3] and pixels [T, 21, 2]."""
     weight = track.confidence * track.observed[:, None]
-    landmarks = smooth_vectors(track.keypoints_3d, weight, time, nominal_noise=_LANDMARK_NOISE, cutoff=_CUTOFF)
-    extent = _extent(track.keypoints_2d[track.observed])
-    pixels = smooth_vectors(track.keypoints_2d, weight, time, nominal_noise=_PIXEL_NOISE * extent, cutoff=_CUTOFF)
+    landmarks = smooth_vectors(track.keypoints_3d, weight, time, nominal_noise=_LANDMARK_NOISE, cutoff=CUTOFF)
+    size = extent(track.keypoints_2d[track.observed])
+    pixels = smooth_vectors(track.keypoints_2d, weight, time, nominal_noise=PIXEL_NOISE * size, cutoff=CUTOFF)
     return landmarks, pixels
 
 
-def _extent(pixels: Array) -> float:
+def extent(pixels: Array) -> float:
     """Median larger side of the hands' boxes, pixels."""
     if len(pixels) == 0:
         return 1.0
@@ -113,7 +113,7 @@ def _clip_bone_lengths(tracks: Mapping[Side, HandLandmarkTrack], landmarks: Mapp
     return bone_lengths(points, np.concatenate([w for _, w in seen]))
 
 
-def _steady_depth(translation: Array, relative: Array, viewing: Array, weight: Array, time: Array) -> Array:
+def steady_depth(translation: Array, relative: Array, viewing: Array, weight: Array, time: Array) -> Array:
     """Smooth the depth hard and put the hand back onto its viewing rays."""
     log_depth = np.log(translation[:, 2:])[:, None]
     trust = np.maximum(weight.mean(axis=1, keepdims=True), 1e-3)
@@ -124,20 +124,21 @@ def _steady_depth(translation: Array, relative: Array, viewing: Array, weight: A
     return np.concatenate([across, depth[:, None]], axis=1)
 
 
-def _spread_rows(rows: Array, seen: Array) -> Array:
+def spread_rows(rows: Array, seen: Array) -> Array:
     """Put rows [sum(seen), ...] into the frames [T, ...] in which the hand was seen; zeros elsewhere."""
     spread = np.zeros((len(seen), *rows.shape[1:]))
     spread[seen] = rows
     return spread
 
 
-def _bridge_rotations(rotation: Array, seen: Array) -> Array:
+def bridge_rotations(rotation: Array, seen: Array) -> Array:
     """Interpolate unseen frames; neighbours are close enough for normalised linear interpolation."""
-    bridged = bridge_gaps(_spread_rows(rotations.make_continuous(rotation), seen), seen)
+    bridged = bridge_gaps(spread_rows(rotations.make_continuous(rotation), seen), seen)
     return rotations.make_continuous(bridged / np.linalg.norm(bridged, axis=-1, keepdims=True))
 
 
-def _absent_hand(frames: int, scale: float) -> FittedHand:
+def absent_hand(frames: int, scale: float) -> FittedHand:
+    """A hand that was never seen: the flat pose at the origin."""
     rotation = np.zeros((frames, len(JOINTS), 4))
     rotation[..., 0] = 1.0
     return FittedHand(rotation, np.zeros((frames, 3)), np.zeros(SHAPE_COUNT), scale)

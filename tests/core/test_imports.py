@@ -32,6 +32,7 @@ ALLOWED_HEAVY = {
     "torch": ("hand_layer", "network", "evaluation", "training", "worker"),
     "cv2": ("footage", "detection", "network", "evaluation", "preview", "training", "worker"),
     "ai_edge_litert": ("detection",),
+    "safetensors": ("network",),
     "tqdm": ("cli",),
     "pickle": ("array_pickle",),
 }

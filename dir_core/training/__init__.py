@@ -1,0 +1,1 @@
+"""Training of the DIR network: losses here, data and the loop beside them. Needs torch."""
