@@ -1,7 +1,6 @@
 """The command line: reads options, calls one function per command, prints sentences. No work of its own."""
 
 import argparse
-import importlib.util
 import json
 import math
 import shutil
@@ -14,6 +13,7 @@ from typing import Any
 from dir_core import __version__
 from dir_core.conventions import DEFAULT_HAND_LENGTH, Side
 from dir_core.errors import HandCaptureError, SettingsError
+from dir_core.estimator import need_torch
 from dir_core.hand_model import HandModel, load_hand_models
 from dir_core.take import Take, check_output, load_take, save_take, write_whole
 
@@ -241,8 +241,7 @@ def _run_evaluate_interhand(options: argparse.Namespace) -> None:
 
     if not (options.data and options.checkpoint) or options.truth:
         raise SettingsError("`evaluate interhand` needs --data FOLDER and --checkpoint FILE, and takes no --truth.")
-    if importlib.util.find_spec("torch") is None:
-        raise SettingsError("The DIR network needs torch, install the packages of `build_addon.py test`.")
+    need_torch()
     from dir_core.evaluation.interhand_benchmark import BenchmarkSettings, evaluate_interhand
 
     settings = BenchmarkSettings(
@@ -271,6 +270,7 @@ def _run_evaluate_interhand(options: argparse.Namespace) -> None:
 
 
 def _run_benchmark(options: argparse.Namespace) -> None:
+    need_torch()
     from dir_core.network.benchmark import benchmark_network, describe
 
     if options.report:

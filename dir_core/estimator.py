@@ -80,7 +80,7 @@ def make_estimator(
     if name == "dir":
         if not checkpoint:
             raise SettingsError("The estimator 'dir' needs weights, give the checkpoint (a .pth or .safetensors file).")
-        _need_torch()
+        need_torch()
         from dir_core.network.estimator import load_dir_estimator
 
         return load_dir_estimator(
@@ -101,15 +101,24 @@ def checkpoint_hand_models(checkpoint: str | os.PathLike[str]) -> dict[Side, Han
     """The hands inside a checkpoint: those of the takes that were captured with it.
 
     Raises:
-        SettingsError: PyTorch is not installed.
+        SettingsError: torch or safetensors is not installed.
         CheckpointError: the checkpoint cannot be used.
     """
-    _need_torch()
+    need_torch()
     from dir_core.network.checkpoint import load_checkpoint
 
     return load_checkpoint(checkpoint).hand_models
 
 
-def _need_torch() -> None:
-    if importlib.util.find_spec("torch") is None:
-        raise SettingsError("A checkpoint of DIR needs PyTorch, install it or take the estimator 'landmarks'.")
+def need_torch() -> None:
+    """Fail before the DIR network is imported if its packages are not there.
+
+    Raises:
+        SettingsError: names what is missing.
+    """
+    missing = [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]
+    if missing:
+        names = " and ".join(missing)
+        raise SettingsError(
+            f"The DIR network needs {names}, install it (`build_addon.py test` does) or take the estimator 'landmarks'."
+        )

@@ -253,3 +253,22 @@ def test_mirrored_footage_gives_the_same_hands(demo_take: Path, tmp_path: Path) 
 def test_saved_takes_are_loaded_bit_for_bit(demo_take: Path, tmp_path: Path) -> None:
     save_take(load_take(demo_take), tmp_path / "copy.npz")
     assert (tmp_path / "copy.npz").read_bytes() == demo_take.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["capture", DEMO, "--estimator", "dir", "--checkpoint", DEMO, "-o", "never.npz"],
+        ["evaluate", "interhand", "--data", ".", "--checkpoint", DEMO],
+        ["benchmark", "network"],
+    ],
+)
+def test_without_torch_the_network_says_what_is_missing(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else find(name, *rest))
+    assert run(*command) == 2
+    assert "needs torch" in assert_one_sentence(capsys)
