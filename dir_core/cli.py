@@ -67,7 +67,7 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     capture.add_argument("--mirrored", action="store_true", help="the footage is mirrored (selfie)")
     capture.add_argument("--device", default="auto", metavar="NAME", help="auto (default) or cpu; dir: also cuda, mps")
-    capture.add_argument("--frame-rate", type=float, metavar="FPS", help="of an image sequence (default 25)")
+    capture.add_argument("--frame-rate", type=float, metavar="FPS", help="of an image sequence (default 24)")
     capture.add_argument("--hand-model", metavar="FOLDER", help="folder with your own MANO_LEFT and MANO_RIGHT files")
     capture.add_argument("--report", type=Path, metavar="JSON", help="write the figures of the run")
     capture.set_defaults(run=_run_capture)
@@ -120,7 +120,7 @@ def _add_benchmark(benchmark: argparse.ArgumentParser) -> None:
 def _add_take_and_footage(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("take", type=Path)
     parser.add_argument("--footage", type=Path, help="default: the video the take was captured from")
-    parser.add_argument("--frame-rate", type=float, metavar="FPS", help="of an image sequence (default 25)")
+    parser.add_argument("--frame-rate", type=float, metavar="FPS", help="of an image sequence (default 24)")
     _add_hand_model(parser)
 
 

@@ -20,7 +20,7 @@ from dir_core.landmarks import HandLandmarkTrack
 Array = NDArray[Any]
 
 _LANDMARK_NOISE = 0.006  # metres, nominal for the smoother
-PIXEL_NOISE = 0.03  # of the hand's extent in the image, the same noise seen through the camera
+_PIXEL_NOISE = 0.03  # of the hand's extent in the image, the same noise seen through the camera
 CUTOFF = 2.5  # Hz; light, because a raw take must keep fast motion: clean-up may smooth more, never less
 _DEPTH_NOISE = 0.02  # of the depth
 _DEPTH_CUTOFF = 0.75  # Hz; a hand's depth is its least certain number and moves slowly
@@ -62,7 +62,7 @@ def fit_hands(
         hand_length: wrist crease to middle finger tip, metres; sets the size and with it the depth.
     """
     steady = {side: _steady_landmarks(track, time) for side, track in tracks.items()}
-    lengths = _clip_bone_lengths(tracks, {side: landmarks for side, (landmarks, _) in steady.items()})
+    lengths = _clip_bone_lengths(tracks, steady)
     fitted: dict[Side, FittedHand] = {}
     for side, track in tracks.items():
         model = models[side]
@@ -71,13 +71,12 @@ def fit_hands(
             continue
         hand = fit_shape(model, lengths, hand_length)
         geometry = finger_geometry(model, hand.shape, hand.scale)
-        landmarks, pixels = steady[side]
         seen = track.observed
-        weight = track.confidence[seen].astype(np.float64)
-        pose = fit_pose(geometry, hand.landmark_scale * landmarks[seen], pixels[seen], weight, camera_matrix)
+        pixels, weight = steady_pixels(track, time)[seen], trust(track)[seen]
+        pose = fit_pose(geometry, hand.landmark_scale * steady[side][seen], pixels, weight, camera_matrix)
 
         relative = pose.keypoints - pose.translation[:, None]
-        viewing = rays(pixels[seen], camera_matrix)
+        viewing = rays(pixels, camera_matrix)
         translation = steady_depth(pose.translation, relative, viewing, weight, time[seen])
         fitted[side] = FittedHand(
             rotation=bridge_rotations(pose.rotation, seen),
@@ -88,16 +87,23 @@ def fit_hands(
     return fitted
 
 
-def _steady_landmarks(track: HandLandmarkTrack, time: Array) -> tuple[Array, Array]:
-    """Smoothed 3D landmarks [T, 21, 3] and pixels [T, 21, 2]."""
-    weight = track.confidence * track.observed[:, None]
-    landmarks = smooth_vectors(track.keypoints_3d, weight, time, nominal_noise=_LANDMARK_NOISE, cutoff=CUTOFF)
-    size = extent(track.keypoints_2d[track.observed])
-    pixels = smooth_vectors(track.keypoints_2d, weight, time, nominal_noise=PIXEL_NOISE * size, cutoff=CUTOFF)
-    return landmarks, pixels
+def trust(track: HandLandmarkTrack) -> Array:
+    """Weight [T, 21] of every key point; 0 where the hand was not observed."""
+    return track.confidence.astype(np.float64) * track.observed[:, None]
 
 
-def extent(pixels: Array) -> float:
+def steady_pixels(track: HandLandmarkTrack, time: Array) -> Array:
+    """Lightly smoothed pixels [T, 21, 2]."""
+    noise = _PIXEL_NOISE * _extent(track.keypoints_2d[track.observed])
+    return smooth_vectors(track.keypoints_2d, trust(track), time, nominal_noise=noise, cutoff=CUTOFF)
+
+
+def _steady_landmarks(track: HandLandmarkTrack, time: Array) -> Array:
+    """Lightly smoothed 3D landmarks [T, 21, 3]."""
+    return smooth_vectors(track.keypoints_3d, trust(track), time, nominal_noise=_LANDMARK_NOISE, cutoff=CUTOFF)
+
+
+def _extent(pixels: Array) -> float:
     """Median larger side of the hands' boxes, pixels."""
     if len(pixels) == 0:
         return 1.0

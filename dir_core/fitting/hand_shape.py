@@ -39,11 +39,15 @@ def bone_lengths(landmarks: Array, weight: Array) -> Array:
     """Median lengths [23] of the distances that no pose changes, from landmarks [N, 21, 3] with weight [N, 21]."""
     distance = np.linalg.norm(landmarks[:, _RIGID_PAIRS[:, 1]] - landmarks[:, _RIGID_PAIRS[:, 0]], axis=-1)
     trust = np.minimum(weight[:, _RIGID_PAIRS[:, 0]], weight[:, _RIGID_PAIRS[:, 1]])
-    order = np.argsort(distance, axis=0)
-    sorted_distance = np.take_along_axis(distance, order, axis=0)
-    cumulative = np.cumsum(np.take_along_axis(trust, order, axis=0), axis=0)
-    middle = np.argmax(cumulative >= 0.5 * cumulative[-1:], axis=0)
-    return np.take_along_axis(sorted_distance, middle[None], axis=0)[0]
+    return weighted_median(distance, trust)
+
+
+def weighted_median(values: Array, weight: Array) -> Array:
+    """Lower weighted median over the first axis: values and weight [N, K] -> [K]."""
+    order = np.argsort(values, axis=0, kind="stable")
+    passed = np.cumsum(np.take_along_axis(weight, order, axis=0), axis=0)
+    middle = np.argmax(passed >= 0.5 * passed[-1:], axis=0)
+    return np.take_along_axis(np.take_along_axis(values, order, axis=0), middle[None], axis=0)[0]
 
 
 def fit_shape(model: HandModel, lengths: Array, hand_length: float) -> HandShape:

@@ -18,14 +18,15 @@ from dir_core.clean_up.smoothing import bridge_gaps, smooth_vectors
 from dir_core.conventions import SHAPE_COUNT, SIDES, Side
 from dir_core.fitting.clip import (
     CUTOFF,
-    PIXEL_NOISE,
     FittedHand,
     absent_hand,
     bridge_rotations,
-    extent,
     spread_rows,
     steady_depth,
+    steady_pixels,
+    trust,
 )
+from dir_core.fitting.hand_shape import weighted_median
 from dir_core.hand_model import HandModel
 from dir_core.landmarks import PosedClip, PosedHandTrack
 
@@ -75,8 +76,8 @@ def place_hands(
     scale = {side: hand_length / models[side].length(shape) for side in SIDES}
     rotation = {side: _steady_rotation(clip.hand(side), clip.time) for side in SIDES}
     relative = {side: models[side].pose_keypoints(rotation[side], None, shape, scale[side]) for side in SIDES}
-    viewing = {side: rays(_steady_pixels(clip.hand(side), clip.time), camera_matrix) for side in SIDES}
-    weight = {side: _trust(clip.hand(side)) for side in SIDES}
+    viewing = {side: rays(steady_pixels(clip.hand(side), clip.time), camera_matrix) for side in SIDES}
+    weight = {side: trust(clip.hand(side)) for side in SIDES}
     # The offset is as large as the hands the network believes in.
     offset = clip.offset * np.mean([scale[side] for side in SIDES])
     offset = offset - (relative["right"][:, clip.root] - relative["left"][:, clip.root])
@@ -101,33 +102,21 @@ def place_hands(
 def clip_shape(clip: PosedClip) -> Array:
     """Shape [10] of the person: median over the frames of both hands, weighted by confidence; zeros if none."""
     shapes = np.concatenate([clip.hand(side).shape for side in SIDES]).astype(np.float64)
-    weight = np.concatenate([_trust(clip.hand(side)).mean(axis=1) for side in SIDES])
+    weight = np.concatenate([trust(clip.hand(side)).mean(axis=1) for side in SIDES])
     if not weight.any():
         return np.zeros(SHAPE_COUNT)
-    order = np.argsort(shapes, axis=0, kind="stable")
-    passed = np.cumsum(weight[order], axis=0)
-    middle = np.argmax(passed >= 0.5 * passed[-1:], axis=0)
-    median = np.take_along_axis(np.take_along_axis(shapes, order, axis=0), middle[None], axis=0)[0]
+    median = weighted_median(shapes, np.broadcast_to(weight[:, None], shapes.shape))
     return np.clip(median, -_LARGEST_SHAPE, _LARGEST_SHAPE)
-
-
-def _trust(track: PosedHandTrack) -> Array:
-    return track.confidence.astype(np.float64) * track.observed[:, None]
 
 
 def _steady_rotation(track: PosedHandTrack, time: Array) -> Array:
     """Lightly smoothed rotations [T, 16, 4]; rows where the hand was not seen are unit but mean nothing."""
     seen = track.observed
     smooth = spread_rows(rotations.make_continuous(track.rotation[seen].astype(np.float64)), seen)
-    weight = np.broadcast_to(_trust(track).mean(axis=1, keepdims=True), smooth.shape[:2])
+    weight = np.broadcast_to(trust(track).mean(axis=1, keepdims=True), smooth.shape[:2])
     smooth = smooth_vectors(smooth, weight, time, nominal_noise=_ROTATION_NOISE, cutoff=CUTOFF)
     length = np.linalg.norm(smooth, axis=-1, keepdims=True)
     return np.where(length > 1e-6, smooth / np.maximum(length, 1e-6), np.array([1.0, 0.0, 0.0, 0.0]))
-
-
-def _steady_pixels(track: PosedHandTrack, time: Array) -> Array:
-    noise = PIXEL_NOISE * extent(track.keypoints_2d[track.observed])
-    return smooth_vectors(track.keypoints_2d, _trust(track), time, nominal_noise=noise, cutoff=CUTOFF)
 
 
 def _turn_to(ray: Array) -> Array:
