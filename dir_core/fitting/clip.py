@@ -63,13 +63,14 @@ def fit_hands(
     """
     steady = {side: _steady_landmarks(track, time) for side, track in tracks.items()}
     lengths = _clip_bone_lengths(tracks, steady)
+    # One person has one shape: both sides share the components, so either model finds the same.
+    hand = None if lengths is None else fit_shape(models["right"], lengths, hand_length)
     fitted: dict[Side, FittedHand] = {}
     for side, track in tracks.items():
         model = models[side]
-        if lengths is None or not track.observed.any():
+        if hand is None or not track.observed.any():
             fitted[side] = absent_hand(len(time), hand_length / model.length(np.zeros(SHAPE_COUNT)))
             continue
-        hand = fit_shape(model, lengths, hand_length)
         geometry = finger_geometry(model, hand.shape, hand.scale)
         seen = track.observed
         pixels, weight = steady_pixels(track, time)[seen], trust(track)[seen]
