@@ -75,7 +75,7 @@ class HandLayer(nn.Module):  # type: ignore[misc]
             bend = (turn[:, 1:] - torch.eye(3, dtype=turn.dtype, device=turn.device)).flatten(1)  # [B, 135]
             rest = rest + torch.einsum("vak,bk->bva", self.pose_directions, bend)
 
-        turns, joints = self._chain(turn, rest_joints)
+        turns, joints = chain(turn, rest_joints - rest_joints[:, :1])
         shifts = joints - (turns @ rest_joints[..., None])[..., 0]  # [B, 16, 3]
         blended = torch.einsum("vj,bjac->bvac", self.weights, turns)  # [B, V, 3, 3]
         vertices = (blended @ rest[..., None])[..., 0] + self.weights @ shifts
@@ -87,16 +87,19 @@ class HandLayer(nn.Module):  # type: ignore[misc]
         ends = torch.cat([joints, vertices[:, self.tip_vertices]], dim=1)
         return PosedHands(vertices, joints, ends[:, list(KEYPOINT_SOURCES)])
 
-    @staticmethod
-    def _chain(turn: Tensor, rest_joints: Tensor) -> tuple[Tensor, Tensor]:
-        """Forward kinematics: turns [B, 16, 3, 3] and joints [B, 16, 3] in root axes, the wrist at the origin."""
-        turns, joints = [turn[:, 0]], [torch.zeros_like(rest_joints[:, 0])]
-        for joint, parent in enumerate(JOINT_PARENTS):
-            if parent >= 0:
-                bone = rest_joints[:, joint] - rest_joints[:, parent]
-                joints.append(joints[parent] + (turns[parent] @ bone[..., None])[..., 0])
-                turns.append(turns[parent] @ turn[:, joint])
-        return torch.stack(turns, dim=1), torch.stack(joints, dim=1)
+
+def chain(turn: Tensor, rest_joints: Tensor) -> tuple[Tensor, Tensor]:
+    """Forward kinematics: turn [B, 16, 3, 3], rest_joints [B, 16, 3] -> turns [B, 16, 3, 3], joints [B, 16, 3].
+
+    The root turns about its own joint, which stays where the shaped hand has it.
+    """
+    turns, joints = [turn[:, 0]], [rest_joints[:, 0]]
+    for joint, parent in enumerate(JOINT_PARENTS):
+        if parent >= 0:
+            bone = rest_joints[:, joint] - rest_joints[:, parent]
+            joints.append(joints[parent] + (turns[parent] @ bone[..., None])[..., 0])
+            turns.append(turns[parent] @ turn[:, joint])
+    return torch.stack(turns, dim=1), torch.stack(joints, dim=1)
 
 
 def matrix_from_rotation_vector(vector: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dir_core.conventions import JOINT_PARENTS, JOINTS, KEYPOINT_SOURCES, SHAPE_COUNT
+from dir_core.conventions import JOINTS, KEYPOINT_SOURCES, SHAPE_COUNT
+from dir_core.hand_layer import chain
 from dir_core.hand_model import HandModel
 
 POSE_COUNT = 3 * (len(JOINTS) - 1)
@@ -112,17 +113,3 @@ def matrix_from_axis_angle(vector: Tensor) -> Tensor:
         2 * (x * z - w * y), 2 * (w * x + y * z), w * w - x * x - y * y + z * z,
     ]  # fmt: skip
     return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
-
-
-def chain(turn: Tensor, rest_joints: Tensor) -> tuple[Tensor, Tensor]:
-    """Forward kinematics: turn [B, 16, 3, 3], rest_joints [B, 16, 3] -> turns [B, 16, 3, 3], joints [B, 16, 3].
-
-    The root turns about its own joint, which stays where the shaped hand has it.
-    """
-    turns, joints = [turn[:, 0]], [rest_joints[:, 0]]
-    for joint, parent in enumerate(JOINT_PARENTS):
-        if parent >= 0:
-            bone = rest_joints[:, joint] - rest_joints[:, parent]
-            joints.append(joints[parent] + (turns[parent] @ bone[..., None])[..., 0])
-            turns.append(turns[parent] @ turn[:, joint])
-    return torch.stack(turns, dim=1), torch.stack(joints, dim=1)
