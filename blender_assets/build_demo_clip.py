@@ -26,8 +26,7 @@ from addon.scene import build_scene
 from dir_core import __version__, rotations
 from dir_core.camera import make_camera_matrix, project
 from dir_core.conventions import DEFAULT_HAND_LENGTH, SIDES, Side
-from dir_core.fitting.degrees_of_freedom import finger_geometry
-from dir_core.fitting.hand_pose import rotations_from_angles
+from dir_core.degrees_of_freedom import finger_geometry, rotations_from_angles
 from dir_core.hand_model import HandModel, open_hand_models
 from dir_core.take import SCHEMA, HandTrack, Take, save_take
 
@@ -115,7 +114,8 @@ def _truth_track(side: Side, model: HandModel, time: Array, camera_matrix: Array
     pitch, yaw, roll = np.radians(_ease(time, key_time, np.array([key[3] for key in keys], float))).T
     turn = _about((1, 0, 0), pitch) @ _about((0, 1, 0), yaw) @ _about((0, 0, 1), roll)
     scale = DEFAULT_HAND_LENGTH / model.length(SHAPE)
-    rotation = rotations_from_angles(finger_geometry(model, SHAPE, scale), turn @ _UPRIGHT[side], angles)
+    wrist = rotations.from_matrix(turn @ _UPRIGHT[side])
+    rotation = rotations_from_angles(finger_geometry(model, SHAPE, scale), wrist, angles)
     rotation = rotations.make_continuous(rotation)
     keypoints = model.pose_keypoints(rotation, position, SHAPE, scale)
     return HandTrack(

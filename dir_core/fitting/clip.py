@@ -11,7 +11,7 @@ from dir_core import rotations
 from dir_core.camera import rays
 from dir_core.clean_up.smoothing import bridge_gaps, smooth_vectors
 from dir_core.conventions import JOINTS, SHAPE_COUNT, Side
-from dir_core.fitting.degrees_of_freedom import finger_geometry
+from dir_core.degrees_of_freedom import finger_geometry
 from dir_core.fitting.hand_pose import fit_pose
 from dir_core.fitting.hand_shape import bone_lengths, fit_shape
 from dir_core.hand_model import HandModel

@@ -14,18 +14,17 @@ from numpy.typing import NDArray
 
 from dir_core import rotations
 from dir_core.camera import rays
-from dir_core.conventions import JOINTS
-from dir_core.fitting.degrees_of_freedom import (
+from dir_core.degrees_of_freedom import (
     ANGLE_JOINTS,
-    FINGER_JOINTS,
     FREE,
     HIGHEST,
     LOWEST,
     USUAL,
     USUAL_SPREAD,
     FingerGeometry,
-    landmark_places,
+    rotations_from_angles,
 )
+from dir_core.fitting.landmark_places import landmark_places
 
 Array = NDArray[Any]
 
@@ -112,14 +111,6 @@ def pose_keypoints(geometry: FingerGeometry, rotation: Array, angles: Array) -> 
     return _forward(geometry, rotation, angles)[0]
 
 
-def rotations_from_angles(geometry: FingerGeometry, rotation: Array, angles: Array) -> Array:
-    """Quaternions [N, 16, 4] in MANO joint order of wrist matrices [N, 3, 3] and hinge angles [N, 5, 5]."""
-    quaternions = np.empty((len(rotation), len(JOINTS), 4))
-    quaternions[:, 0] = rotations.from_matrix(rotation)
-    quaternions[:, np.array(FINGER_JOINTS)] = rotations.from_matrix(_forward(geometry, rotation, angles)[1])
-    return quaternions
-
-
 def place_on_rays(relative: Array, ray: Array, weight: Array) -> Array:
     """Position [N, 3] at which points [N, 21, 3] best meet their viewing rays [N, 21, 2].
 
@@ -184,7 +175,12 @@ def _fit_block(
         damping = np.where(better, damping * _ACCEPTED, damping * _REJECTED)
     rotation, position, _, _, angles = state
     keypoints = pose_keypoints(geometry, rotation, angles)
-    return rotations_from_angles(geometry, rotation, angles), position, angles, keypoints + position[:, None]
+    return (
+        rotations_from_angles(geometry, rotations.from_matrix(rotation), angles),
+        position,
+        angles,
+        keypoints + position[:, None],
+    )
 
 
 _State = tuple[Array, Array, Array, Array, Array]

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dir_core.conventions import KEYPOINT_BONES, SHAPE_COUNT
-from dir_core.fitting.degrees_of_freedom import landmark_places
+from dir_core.fitting.landmark_places import landmark_places
 from dir_core.hand_model import HandModel
 
 Array = NDArray[Any]

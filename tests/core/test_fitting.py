@@ -6,9 +6,10 @@ import pytest
 from dir_core import rotations
 from dir_core.camera import make_camera_matrix, project
 from dir_core.conventions import SIDES, Side
-from dir_core.fitting.degrees_of_freedom import FREE, HIGHEST, LOWEST, finger_geometry, landmark_places
-from dir_core.fitting.hand_pose import fit_pose, place_on_rays, pose_keypoints, rotations_from_angles
+from dir_core.degrees_of_freedom import FREE, HIGHEST, LOWEST, finger_geometry, rotations_from_angles
+from dir_core.fitting.hand_pose import fit_pose, place_on_rays, pose_keypoints
 from dir_core.fitting.hand_shape import bone_lengths, fit_shape
+from dir_core.fitting.landmark_places import landmark_places
 from dir_core.hand_model import HandModel, open_hand_models
 
 SHAPE = np.array([0.0, 0.8, -0.5, 0.4, 0.6, -0.5, 0.3, -0.4, 0.0, 0.3])
@@ -29,7 +30,7 @@ def random_poses(model: HandModel, count: int, seed: int) -> tuple[np.ndarray, n
     angles = middle + half * rng.uniform(-0.6, 0.6, (count, 5, 5))
     wrist = rng.normal(size=(count, 4))
     wrist /= np.linalg.norm(wrist, axis=1, keepdims=True)
-    rotation = rotations_from_angles(finger_geometry(model, SHAPE, SCALE), rotations.to_matrix(wrist), angles)
+    rotation = rotations_from_angles(finger_geometry(model, SHAPE, SCALE), wrist, angles)
     place = np.stack([rng.uniform(-0.15, 0.15, count), rng.uniform(-0.1, 0.1, count), rng.uniform(0.4, 0.9, count)], 1)
     return rotation, place, model.pose_keypoints(rotation, place, SHAPE, SCALE)
 

@@ -20,8 +20,10 @@ LIGHT = (
     "array_pickle",
     "hand_model",
     "landmarks",
+    "degrees_of_freedom",
     "clean_up",
     "fitting",
+    "clean",
     "retargeting",
 )
 """Parts of dir_core that Blender itself may import: numpy and scipy only."""

@@ -12,7 +12,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dir_core.conventions import FINGERS
+from dir_core import rotations
+from dir_core.conventions import FINGERS, JOINTS
 from dir_core.hand_model import HandModel
 
 Array = NDArray[Any]
@@ -49,24 +50,6 @@ USUAL_SPREAD: Final = _TABLE[..., 3]
 FREE: Final = HIGHEST > LOWEST
 """[5, 5] finger x angle tables in radians; `FREE` is False for locked angles."""
 
-# Where MediaPipe's landmark network puts its key points on the model's bones: (key point, from, to, share of the
-# way). Its wrist is the crease, its thumb base lies on the ball of the thumb, its tips in the finger pads. Medians
-# on rendered hands with known truth (blender_assets/demo); for the tips half-way between those (0.68) and the share
-# with the smallest residual on two real clips (0.8).
-_LANDMARK_PLACES: Final = (
-    (0, 0, 9, 0.075),
-    (1, 1, 2, 0.26),
-    *((base + 3, base + 2, base + 3, 0.75) for base in (1, 5, 9, 13, 17)),
-)
-
-
-def landmark_places(keypoints: Array) -> Array:
-    """Where the landmark network sees the key points [..., 21, 3] of a posed hand, same shape."""
-    landmarks = keypoints.copy()
-    for place, start, end, share in _LANDMARK_PLACES:
-        landmarks[..., place, :] = (1 - share) * keypoints[..., start, :] + share * keypoints[..., end, :]
-    return landmarks
-
 
 @dataclass(frozen=True, eq=False)
 class FingerGeometry:
@@ -98,3 +81,16 @@ def finger_geometry(model: HandModel, shape: Array, scale: float) -> FingerGeome
     spread = np.cross(twist, bend[:, 0])
     axes = np.stack([bend[:, 0], spread, twist, bend[:, 1], bend[:, 2]], axis=1)
     return FingerGeometry(offsets=offsets, axes=axes, keypoints=keypoints)
+
+
+def rotations_from_angles(geometry: FingerGeometry, wrist: Array, angles: Array) -> Array:
+    """Quaternions [N, 16, 4] in MANO joint order of wrist rotations [N, 4] and hinge angles [N, 5, 5] in radians."""
+    turns = rotations.from_rotation_vector(angles[..., None] * geometry.axes)
+    quaternions = np.empty((len(angles), len(JOINTS), 4))
+    quaternions[:, 0] = wrist
+    bend, spread, twist = (turns[:, :, angle] for angle in range(3))
+    fingers = np.array(FINGER_JOINTS)
+    quaternions[:, fingers[:, 0]] = rotations.multiply(rotations.multiply(bend, spread), twist)
+    quaternions[:, fingers[:, 1]] = turns[:, :, 3]
+    quaternions[:, fingers[:, 2]] = turns[:, :, 4]
+    return quaternions
