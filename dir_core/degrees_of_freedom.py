@@ -7,7 +7,7 @@ Twist cannot be observed from joint positions, so only the thumb's saddle joint 
 """
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,23 +25,38 @@ ANGLE_JOINTS: Final = (0, 0, 0, 1, 2)
 FINGER_JOINTS: Final = ((13, 14, 15), (1, 2, 3), (4, 5, 6), (10, 11, 12), (7, 8, 9))
 """MANO joint rows of each finger, in FINGERS order."""
 
-# Degrees: lowest, highest, usual, spread of the usual. Ranges after Hume et al. 1990 (thumb) and
-# Norkin & White, "Measurement of Joint Motion"; a width of 0 locks the angle at 0.
-_THUMB = {
-    "bend1": (-35, 60, 5, 22),
-    "spread": (-45, 45, 0, 20),
-    "twist": (-35, 35, 0, 10),
-    "bend2": (-25, 70, 10, 22),
-    "bend3": (-30, 85, 15, 25),
-}
-_FINGER = {
-    "bend1": (-30, 95, 20, 35),
-    "spread": (-25, 25, 0, 10),
-    "twist": (0, 0, 0, 0),
-    "bend2": (-8, 115, 25, 35),
-    "bend3": (-15, 90, 15, 22),
-}
-_TABLE: Final = np.radians([[(_THUMB if f == "thumb" else _FINGER)[a] for a in ANGLES] for f in FINGERS])
+
+class Range(NamedTuple):
+    """Degrees. `width` is the usual spread around `usual`; a range without extent locks the angle at 0."""
+
+    lowest: float
+    highest: float
+    usual: float
+    width: float
+
+
+_LOCKED: Final = Range(0, 0, 0, 0)
+
+RANGES: Final = {
+    # joint:    bend                     spread                  twist
+    "thumb1":  (Range(-35, 60, 5, 22),   Range(-45, 45, 0, 20),  Range(-35, 35, 0, 10)),
+    "thumb2":  (Range(-25, 70, 10, 22),  _LOCKED,                _LOCKED),
+    "thumb3":  (Range(-30, 85, 15, 25),  _LOCKED,                _LOCKED),
+    "finger1": (Range(-30, 95, 20, 35),  Range(-25, 25, 0, 10),  _LOCKED),
+    "finger2": (Range(-8, 115, 25, 35),  _LOCKED,                _LOCKED),
+    "finger3": (Range(-15, 90, 15, 22),  _LOCKED,                _LOCKED),
+}  # fmt: skip
+"""What each joint can do, the same for the four fingers. Ranges after Hume et al. 1990 (thumb) and
+Norkin & White, "Measurement of Joint Motion"; the outer two joints of a finger are pure hinges."""
+
+
+def _finger_ranges(finger: str) -> list[Range]:
+    """The ranges of one finger in ANGLES order."""
+    first, second, third = (RANGES[f"{'thumb' if finger == 'thumb' else 'finger'}{rank}"] for rank in (1, 2, 3))
+    return [*first, second[0], third[0]]
+
+
+_TABLE: Final = np.radians([_finger_ranges(finger) for finger in FINGERS])
 
 LOWEST: Final = _TABLE[..., 0]
 HIGHEST: Final = _TABLE[..., 1]
@@ -57,7 +72,7 @@ class FingerGeometry:
 
     Attributes:
         offsets: [5, 4, 3] metres: wrist to first joint, then along the three bones to the tip.
-        axes: [5, 5, 3] unit axis of each angle.
+        axes: [5, 5, 3] unit axis of each angle; those of a first joint stand on each other (b x s = t).
         keypoints: [21, 3] the flat hand.
     """
 
@@ -94,3 +109,33 @@ def rotations_from_angles(geometry: FingerGeometry, wrist: Array, angles: Array)
     quaternions[:, fingers[:, 1]] = turns[:, :, 3]
     quaternions[:, fingers[:, 2]] = turns[:, :, 4]
     return quaternions
+
+
+def angles_from_rotations(geometry: FingerGeometry, rotation: Array) -> Array:
+    """Hinge angles [N, 5, 5] in radians, in -pi..pi, of quaternions [N, 16, 4]: the inverse of `rotations_from_angles`.
+
+    A first joint is read as bend, then spread, then twist (Euler angles about its own axes) and comes back
+    exactly; its spread lies in -pi/2..pi/2. Of a second or third joint only the turn about its hinge is kept:
+    the hinge angle whose rotation is nearest to the joint's.
+    """
+    fingers = np.array(FINGER_JOINTS)
+    joints = np.asarray(rotation, np.float64)[:, fingers]
+    angles = np.empty((len(joints), 5, len(ANGLES)))
+    for angle, rank in ((3, 1), (4, 2)):
+        w, xyz = joints[:, :, rank, 0], joints[:, :, rank, 1:]
+        sine = np.sum(xyz * geometry.axes[:, angle], axis=-1)
+        angles[..., angle] = 2.0 * np.arctan2(np.where(w < 0, -sine, sine), np.abs(w))
+
+    w = joints[:, :, 0, 0]
+    x, y, z = np.einsum("fai,nfi->anf", geometry.axes[:, :3], joints[:, :, 0, 1:])
+    bend_sine, bend_cosine = 2 * (w * x - y * z), 1 - 2 * (x * x + y * y)  # both times the cosine of the spread
+    bend = np.arctan2(bend_sine, bend_cosine)
+    angles[..., 0] = bend
+    angles[..., 1] = np.arctan2(2 * (x * z + w * y), np.hypot(bend_sine, bend_cosine))
+    # Read after undoing the bend, the twist stays exact where a finger points along its own hinge.
+    cosine, sine = np.cos(bend), np.sin(bend)
+    angles[..., 2] = np.arctan2(
+        cosine * 2 * (x * y + w * z) + sine * 2 * (x * z - w * y),
+        cosine * (1 - 2 * (x * x + z * z)) + sine * 2 * (y * z + w * x),
+    )
+    return angles
