@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dir_core import rotations
+from dir_core.errors import SettingsError
 
 Array = NDArray[Any]
 
@@ -34,6 +35,34 @@ _FRAMES_TOGETHER = 64_000  # of all curves; bounds the memory at some 100 MB
 _SHORTEST_HOLD = 6  # equal intervals in a row that count as a held pose, not as a coincidence
 
 
+ANGLE_RANGE: Final = (float(np.radians(0.01)), float(np.radians(10.0)))
+"""Radians: below, no keys are saved any more; above, poses are no longer those of the take."""
+
+
+@dataclass(frozen=True)
+class KeyReduction:
+    """How far the motion may be off for the sake of fewer keys.
+
+    Attributes:
+        angle: radians, of every rotation.
+        distance: metres, of every position.
+
+    Raises:
+        SettingsError: the angle is outside ANGLE_RANGE or the distance not positive.
+    """
+
+    angle: float = DEFAULT_ANGLE
+    distance: float = DEFAULT_DISTANCE
+
+    def __post_init__(self) -> None:
+        least, most = ANGLE_RANGE
+        if not least <= self.angle <= most:
+            degrees = f"{np.degrees(least):.2g} to {np.degrees(most):.2g} degrees"
+            raise SettingsError(f"Keys cannot be reduced within {np.degrees(self.angle):.4g} degrees, give {degrees}.")
+        if not self.distance > 0:
+            raise SettingsError(f"Keys cannot be reduced within {self.distance} metres, give a positive distance.")
+
+
 @dataclass(frozen=True, eq=False)
 class ReducedCurve:
     """The keys of one curve: a cubic Hermite spline through K of the T given frames.
@@ -41,9 +70,9 @@ class ReducedCurve:
     Attributes:
         rows: [K] indices into the given frames, increasing, the first and the last frame included.
         values: [K, D] on these frames; of quaternions with continuous signs.
-        left_slope: [K, D] per second, where the curve arrives at a key; zeros on the first.
-        right_slope: [K, D] per second, where it leaves; zeros on the last. Equal to `left_slope` where the bound
-            allows a smooth join.
+        left_slope: [K, D] per second, where the curve arrives at a key; on the first as it leaves.
+        right_slope: [K, D] per second, where it leaves; on the last as it arrives. Equal to `left_slope` where the
+            bound allows a smooth join.
     """
 
     rows: Array
@@ -53,10 +82,8 @@ class ReducedCurve:
 
     @property
     def is_smooth(self) -> Array:
-        """[K] bool, where the curve has one tangent: at joins with equal slopes and at both ends."""
-        smooth = np.all(self.left_slope == self.right_slope, axis=1)
-        smooth[:1] = smooth[-1:] = True
-        return smooth
+        """[K] bool, where the curve has one tangent."""
+        return np.all(self.left_slope == self.right_slope, axis=1)
 
 
 def reduce_rotation_keys(quaternions: Array, time: Array, angle: float = DEFAULT_ANGLE) -> list[ReducedCurve]:
@@ -144,14 +171,14 @@ def _reduce(values: Array, time: Array, bound: float, *, on_sphere: bool) -> lis
 
 def _collect_keys(values: Array, segments: tuple[Array, ...]) -> list[ReducedCurve]:
     curve, first, leave, arrive = segments
-    frames, curves, dimension = values.shape
-    none = np.zeros((1, dimension))
     reduced = []
-    for c in range(curves):
+    for c in range(values.shape[1]):
         own = curve == c
-        rows = np.append(first[own], frames - 1)
-        left, right = np.concatenate([none, arrive[:, own].T]), np.concatenate([leave[:, own].T, none])
-        reduced.append(ReducedCurve(rows, values[rows, c], left, right))
+        rows = np.append(first[own], len(values) - 1)
+        right, left = leave[:, own].T, arrive[:, own].T
+        reduced.append(
+            ReducedCurve(rows, values[rows, c], np.concatenate([right[:1], left]), np.concatenate([right, left[-1:]]))
+        )
     return reduced
 
 

@@ -11,11 +11,13 @@ from dir_core import rotations
 from dir_core.clean_up.key_reduction import (
     DEFAULT_ANGLE,
     DEFAULT_DISTANCE,
+    KeyReduction,
     reduce_position_keys,
     reduce_rotation_keys,
     sample_curve,
 )
 from dir_core.conventions import SIDES
+from dir_core.errors import SettingsError
 from dir_core.take import load_take
 
 DEMO = Path(__file__).parents[2] / "blender_assets" / "demo" / "two_hands.truth.npz"
@@ -234,3 +236,12 @@ def test_more_frames_than_are_held_in_memory_at_once_give_the_same_keys(monkeypa
     for one, other in zip(together, reduce_rotation_keys(turns, time), strict=True):
         np.testing.assert_array_equal(one.rows, other.rows)
         np.testing.assert_allclose(one.left_slope, other.left_slope, atol=1e-9)
+
+
+@pytest.mark.parametrize("degrees", [0.0, 0.009, 10.1, -1.0, float("nan")])
+def test_a_bound_that_cannot_work_is_one_sentence(degrees):
+    with pytest.raises(SettingsError, match=r"degrees, give 0\.01 to 10 degrees\.$"):
+        KeyReduction(angle=np.radians(degrees))
+    with pytest.raises(SettingsError, match="give a positive distance"):
+        KeyReduction(distance=0.0)
+    assert KeyReduction(np.radians(0.01)).distance == DEFAULT_DISTANCE
