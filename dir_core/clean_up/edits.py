@@ -92,9 +92,7 @@ def apply_edits(take: Take, edits: Sequence[Edit]) -> Take:
             continue
         weight = edit.weight if edit.kind == "trust" else 0.0
         for side in SIDES if edit.side is None else (edit.side,):
-            hand = take.hand(side)
-            hand = drop_rows(hand, rows) if weight == 0.0 else _weigh_rows(hand, rows, weight)
-            take = replace(take, left=hand) if side == "left" else replace(take, right=hand)
+            take = drop_hand(take, side, rows) if weight == 0.0 else _weigh_hand(take, side, rows, weight)
     return take
 
 
@@ -107,12 +105,13 @@ def exchange_sides(take: Take, rows: Array) -> Take:
     return replace(take, left=left, right=right)
 
 
-def drop_rows(hand: HandTrack, rows: Array) -> HandTrack:
-    """The hand not seen in the frames `rows` [T] bool: no key points, no confidence; its pose stays as it is."""
+def drop_hand(take: Take, side: Side, rows: Array) -> Take:
+    """A hand not seen in the frames `rows` [T] bool: no key points, no confidence; its pose stays as it is."""
+    hand = take.hand(side)
     blank = {name: getattr(hand, name).copy() for name in ("keypoints_2d", "keypoints_3d", "confidence", "observed")}
     for array in blank.values():
         array[rows] = 0
-    return replace(hand, **blank)
+    return _with_hand(take, side, replace(hand, **blank))
 
 
 def _with_rows_of(own: HandTrack, other: HandTrack, rows: Array) -> HandTrack:
@@ -125,10 +124,14 @@ def _with_rows_of(own: HandTrack, other: HandTrack, rows: Array) -> HandTrack:
     return replace(own, **fields)
 
 
-def _weigh_rows(hand: HandTrack, rows: Array, weight: float) -> HandTrack:
-    confidence = hand.confidence.copy()
+def _weigh_hand(take: Take, side: Side, rows: Array, weight: float) -> Take:
+    confidence = take.hand(side).confidence.copy()
     confidence[rows] *= weight
-    return replace(hand, confidence=confidence)
+    return _with_hand(take, side, replace(take.hand(side), confidence=confidence))
+
+
+def _with_hand(take: Take, side: Side, hand: HandTrack) -> Take:
+    return replace(take, left=hand) if side == "left" else replace(take, right=hand)
 
 
 def parse_edit(kind: EditKind, text: str) -> Edit:
