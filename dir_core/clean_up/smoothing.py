@@ -477,38 +477,44 @@ def _share_within_fingers(joints: int) -> Array:
 def _glitch_trust(measured: Array, seen: Array, time: Array) -> Array:
     """Factor [J, T] on the weight of frames in which a joint jumps away and back faster than hands can.
 
-    A glitch is a run of at most `_GLITCH_DURATION` seconds that is entered and left by a jump while its two sides
-    agree. If the wrist glitches, or more than a third of the joints, the whole hand is doubtful.
+    A glitch is a run of at most `_GLITCH_DURATION` seconds that lies far from both its sides while they agree, and
+    that is entered or left faster than hands move; beside a gap only one of the two can tell, at the ends of the clip
+    there is only one side. If the wrist glitches, or more than a third of the joints, the whole hand is doubtful.
     """
     trust = np.ones(seen.shape)
     frames = np.flatnonzero(seen.any(axis=0))
     if len(frames) < 3:
         return trust
     q, at = measured[..., frames], time[frames]
-    reach = _GLITCH_SPEED * np.diff(at) + _GLITCH_NOISE
-    agreement = _cosine(_GLITCH_SPEED * float(np.median(np.diff(at))) + _GLITCH_NOISE)
-    jumps = np.abs(np.sum(q[..., 1:] * q[..., :-1], axis=0)) < _cosine(reach)
-    glitch = np.zeros(jumps.shape[:1] + at.shape, bool)
-    joint, side = np.nonzero(jumps)  # side: the last frame before the jump
+    step = float(np.median(np.diff(at)))
+    nearness = np.abs(np.sum(q[..., 1:] * q[..., :-1], axis=0))
+    far = _nearness(_GLITCH_SPEED * step + _GLITCH_NOISE)
+    # Border b lies before frame b; the first and the last one end the clip.
+    away = np.pad(nearness < far, ((0, 0), (1, 1)), constant_values=True)
+    jump = np.pad(nearness < _nearness(_GLITCH_SPEED * np.diff(at) + _GLITCH_NOISE), ((0, 0), (1, 1)))
+    glitch = np.zeros((len(seen), len(at)), bool)
+    joint, begin = np.nonzero(away[:, :-1])
     length = 0
-    while len(side):
+    while len(begin):
         length += 1
-        other = side + length + 1
-        inside = other < len(at)
-        inside[inside] = at[other[inside]] - at[side[inside] + 1] <= _GLITCH_DURATION + 1e-6
-        joint, side, other = joint[inside], side[inside], other[inside]
-        together = np.abs(np.sum(q[:, joint, side] * q[:, joint, other], axis=0)) > agreement
-        hit = together & jumps[joint, other - 1]
-        for step in range(1, length + 1):
-            glitch[joint[hit], side[hit] + step] = True
+        fits = begin + length <= len(at)
+        joint, begin = joint[fits], begin[fits]
+        short = at[begin + length - 1] - at[begin] + step <= _GLITCH_DURATION + 1e-6
+        joint, begin = joint[short], begin[short]
+        end = begin + length
+        before, after = q[:, joint, begin - 1], q[:, joint, np.minimum(end, len(at) - 1)]
+        together = (np.abs(np.sum(before * after, axis=0)) > far) | (begin == 0) | (end == len(at))
+        hit = together & away[joint, end] & (jump[joint, begin] | jump[joint, end])
+        for offset in range(length):
+            glitch[joint[hit], begin[hit] + offset] = True
     glitch &= seen[:, frames]
     garbled = glitch[0] | (glitch.mean(axis=0) > 1.0 / 3.0)
     trust[:, frames] = np.where(glitch, _GLITCH_TRUST, 1.0) * np.where(garbled, _GARBLED_HAND_TRUST, 1.0)
     return trust
 
 
-def _cosine(angle: Any) -> Any:
-    """Of half an angle up to a full turn: what two unit quaternions that far apart have as product."""
+def _nearness(angle: Any) -> Any:
+    """What two unit quaternions that lie an angle apart have as product; half a turn is as far as they can be."""
     return np.cos(np.minimum(angle, np.pi) / 2.0)
 
 
