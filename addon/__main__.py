@@ -16,6 +16,7 @@ from typing import NoReturn
 import bpy
 import numpy as np
 
+from dir_core.clean_up.key_reduction import DEFAULT_ANGLE, KeyReduction
 from dir_core.errors import HandCaptureError, OutputError
 from dir_core.hand_model import open_hand_models
 from dir_core.take import check_output, load_take
@@ -24,7 +25,9 @@ from . import footage_view
 from .scene import build_library, build_scene, find_models
 
 
-def write_scene(take_path: Path, output: Path, footage: Path | None, start: int) -> str:
+def write_scene(
+    take_path: Path, output: Path, footage: Path | None, start: int, *, reduce: KeyReduction | None = None
+) -> str:
     """Write the take as a fresh .blend file, whole or not at all, and return what was done in words.
 
     The scene plays at the footage's frame rate over the take's frames and looks through its camera.
@@ -34,6 +37,7 @@ def write_scene(take_path: Path, output: Path, footage: Path | None, start: int)
         output: the .blend file.
         footage: a movie, a folder of images or None for the one the take was captured from.
         start: scene frame of the footage's time 0.
+        reduce: how far bones may be off for the sake of fewer keys; None keys every frame.
 
     Raises:
         HandCaptureError: the take, the footage, the hand model or the output cannot be used.
@@ -53,7 +57,7 @@ def write_scene(take_path: Path, output: Path, footage: Path | None, start: int)
         rate = footage_view.FrameRate(24, 1.0)
     scene.render.fps, scene.render.fps_base = rate.fps, rate.base
 
-    built = build_scene(take, models, scene, start=start, clip=clip, name=take_path.stem)
+    built = build_scene(take, models, scene, start=start, clip=clip, reduce=reduce, name=take_path.stem)
     scene.camera = built.camera
     footage_view.match_render_size(scene, take)
     footage_view.light_scene(scene)
@@ -88,13 +92,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=Path, required=True, help="the .blend file to write")
     parser.add_argument("--footage", type=Path, help="movie or folder of images behind the hands")
     parser.add_argument("--frame-start", type=int, default=1, help="scene frame on which the footage begins (1)")
+    parser.add_argument(
+        "--reduce-keys",
+        type=float,
+        nargs="?",
+        const=np.degrees(DEFAULT_ANGLE),
+        metavar="DEGREES",
+        help="the fewest keys that keep every rotation this close (0.5) and every position within 1 mm",
+    )
     options = parser.parse_args(arguments)
     try:
         with _blender_silenced():
             if options.rest:
                 done = write_library(options.output)
             else:
-                done = write_scene(options.take, options.output, options.footage, options.frame_start)
+                bound = options.reduce_keys
+                reduce = None if bound is None else KeyReduction(angle=float(np.radians(bound)))
+                done = write_scene(options.take, options.output, options.footage, options.frame_start, reduce=reduce)
     except HandCaptureError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dir_core import rotations as quaternions
+from dir_core.clean_up.key_reduction import KeyReduction, ReducedCurve, reduce_position_keys, reduce_rotation_keys
 
 Array = NDArray[Any]
 
@@ -19,11 +20,13 @@ HAS_SLOTS: Final = bpy.app.version >= (4, 4, 0)
 
 # Numbers of the enums of bpy.types.Keyframe, the same from 4.2 to 5.2.
 _INTERPOLATIONS: Final = {"CONSTANT": 0, "LINEAR": 1, "BEZIER": 2}
-_AUTO_CLAMPED: Final = 4
+_FREE, _ALIGNED, _AUTO_CLAMPED = 0, 3, 4
 _KEYFRAME, _BREAKDOWN = 0, 2
 
 _FRAME_DECIMALS: Final = 4
 _WHOLE_FRAME_TOLERANCE: Final = 0.02
+
+_PROPERTY_STEP: Final = 0.02  # with fewer keys, a property of 0..1 that changes by less is not keyed again
 
 
 def frames_from_times(times: Array, start: float, rate: float) -> Array:
@@ -47,6 +50,7 @@ def key_armature(
     locations: Mapping[str, Array],
     properties: Mapping[str, Array],
     observed: Array | None = None,
+    reduce: KeyReduction | None = None,
     action: Any = None,
     name: str = "Hands",
 ) -> Any:
@@ -59,6 +63,10 @@ def key_armature(
     interval ease in and out.
     Custom properties are CONSTANT: a frame's value says nothing about the time before it.
 
+    With `reduce`, every bone has its own few keys instead of one on each frame. Their handles end at thirds of the
+    intervals, where Blender's curve is the cubic for which the bound was proven: ALIGNED where it has one tangent,
+    FREE elsewhere.
+
     Args:
         armature: the armature object.
         frames: [K] scene frames, increasing, fractions allowed.
@@ -66,6 +74,7 @@ def key_armature(
         locations: bone name -> [K, 3] in the bone's rest axes, metres.
         properties: custom property of the armature object -> [K].
         observed: [K] bool; keys that were not observed are drawn as breakdowns in the dope sheet.
+        reduce: how far bones may be off for the sake of fewer keys; None keys every frame.
         action: where slots exist, the action to add this armature's slot to; before 4.4 it is used only if it is
             the armature's own. None makes a new one.
         name: name of a new action.
@@ -78,36 +87,57 @@ def key_armature(
     key_types = np.where(seen, _KEYFRAME, _BREAKDOWN).astype(np.int32)
     action, curves = _open_curves(armature, action, name)
 
-    for bone, values in rotations.items():
-        path = f'pose.bones["{bpy.utils.escape_identifier(bone)}"].rotation_quaternion'
-        continuous = quaternions.make_continuous(np.asarray(values, np.float64))
-        for index in range(4):
-            _write_curve(curves.open(path, index, bone), frames, continuous[:, index], "BEZIER", key_types)
-    for bone, values in locations.items():
-        path = f'pose.bones["{bpy.utils.escape_identifier(bone)}"].location'
-        for index in range(3):
-            _write_curve(curves.open(path, index, bone), frames, np.asarray(values)[:, index], "BEZIER", key_types)
+    turns = {bone: np.asarray(values, np.float64) for bone, values in rotations.items()}
+    if reduce is None:
+        for bone, values in turns.items():
+            channel = _open_channel(curves, bone, "rotation_quaternion", 4)
+            _write_channel(channel, frames, quaternions.make_continuous(values), key_types)
+        for bone, values in locations.items():
+            _write_channel(_open_channel(curves, bone, "location", 3), frames, np.asarray(values), key_types)
+    else:
+        stacked = np.stack(list(turns.values()), axis=1) if turns else np.empty((len(frames), 0, 4))
+        for bone, reduced in zip(turns, reduce_rotation_keys(stacked, frames, reduce.angle), strict=True):
+            channel = _open_channel(curves, bone, "rotation_quaternion", 4)
+            _write_reduced_channel(channel, frames, reduced, key_types)
+        for bone, values in locations.items():
+            (reduced,) = reduce_position_keys(np.asarray(values)[:, None], frames, reduce.distance)
+            _write_reduced_channel(_open_channel(curves, bone, "location", 3), frames, reduced, key_types)
+
     for prop, values in properties.items():
         path = f'["{bpy.utils.escape_identifier(prop)}"]'
-        _write_curve(curves.open(path, 0, "Capture"), frames, np.asarray(values), "CONSTANT", key_types)
+        rows = np.arange(len(frames)) if reduce is None else _changed_rows(np.asarray(values))
+        _write_curve(
+            curves.open(path, 0, "Capture"), frames[rows], np.asarray(values)[rows], "CONSTANT", key_types[rows]
+        )
     return action
 
 
-def key_number(owner: Any, path: str, frames: Array, values: Array, *, name: str) -> Any:
-    """Key one number of any data-block, LINEAR between its keys.
+def key_number(
+    owner: Any,
+    path: str,
+    frames: Array,
+    values: Array,
+    *,
+    name: str,
+    interpolation: str = "LINEAR",
+    action: Any = None,
+) -> Any:
+    """Key one number or switch of any data-block.
 
     Args:
         owner: the data-block, for example a camera.
         path: to the number, as data paths are written.
         frames: [K] scene frames, increasing.
         values: [K] the number on them.
-        name: name of the new action and of the curve's group.
+        name: name of a new action and of the curve's group.
+        interpolation: LINEAR or CONSTANT.
+        action: as for `key_armature`.
 
     Returns:
         The action, assigned to the data-block.
     """
-    action, curves = _open_curves(owner, None, name)
-    _write_curve(curves.open(path, 0, name), frames, values, "LINEAR", np.zeros(len(frames), np.int32))
+    action, curves = _open_curves(owner, action, name)
+    _write_curve(curves.open(path, 0, name), frames, values, interpolation, np.zeros(len(frames), np.int32))
     return action
 
 
@@ -167,18 +197,61 @@ def _open_curves(owner: Any, action: Any, name: str) -> tuple[Any, _LegacyCurves
     return action, _SlotCurves(strip.channelbag(slot, ensure=True))
 
 
+def _open_channel(curves: Any, bone: str, channel: str, count: int) -> list[Any]:
+    path = f'pose.bones["{bpy.utils.escape_identifier(bone)}"].{channel}'
+    return [curves.open(path, index, bone) for index in range(count)]
+
+
+def _write_channel(channel: list[Any], frames: Array, values: Array, key_types: Array) -> None:
+    for index, curve in enumerate(channel):
+        _write_curve(curve, frames, values[:, index], "BEZIER", key_types)
+
+
+def _write_reduced_channel(channel: list[Any], frames: Array, reduced: ReducedCurve, key_types: Array) -> None:
+    keyed, types = frames[reduced.rows], key_types[reduced.rows]
+    # Outside the keys a handle of any length will do.
+    before = np.concatenate([[1.0], np.diff(keyed) / 3.0])[: len(keyed)]
+    after = np.concatenate([np.diff(keyed) / 3.0, [1.0]])[: len(keyed)]
+    handle_types = np.where(reduced.is_smooth, _ALIGNED, _FREE).astype(np.int32)
+    for index, curve in enumerate(channel):
+        value, left, right = (each[:, index] for each in (reduced.values, reduced.left_slope, reduced.right_slope))
+        points = _add_points(curve, keyed, value, "BEZIER", types)
+        for side in ("handle_left_type", "handle_right_type"):
+            points.foreach_set(side, handle_types)
+        points.foreach_set("handle_left", _pairs(keyed - before, value - left * before))
+        points.foreach_set("handle_right", _pairs(keyed + after, value + right * after))
+        curve.update()
+
+
+def _changed_rows(values: Array) -> Array:
+    rows = [0] if len(values) else []
+    for row, value in enumerate(values):
+        if abs(value - values[rows[-1]]) > _PROPERTY_STEP:
+            rows.append(row)
+    return np.array(rows, int)
+
+
 def _write_curve(curve: Any, frames: Array, values: Array, interpolation: str, key_types: Array) -> None:
+    points = _add_points(curve, frames, values, interpolation, key_types)
+    for handle in ("handle_left_type", "handle_right_type"):
+        if len(points) and getattr(points[0], handle) != "AUTO_CLAMPED":
+            points.foreach_set(handle, np.full(len(points), _AUTO_CLAMPED, np.int32))
+    curve.update()
+
+
+def _add_points(curve: Any, frames: Array, values: Array, interpolation: str, key_types: Array) -> Any:
     count = len(frames)
     points = curve.keyframe_points
     points.clear()
     points.add(count)
-    points.foreach_set("co", np.column_stack([frames, values]).astype(np.float32).ravel())
+    points.foreach_set("co", _pairs(frames, values))
     # The numbers of an enum are slow to write. New points are alike, of the kinds that the user's preferences name.
     if count and points[0].interpolation != interpolation:
         points.foreach_set("interpolation", np.full(count, _INTERPOLATIONS[interpolation], np.int32))
-    for handle in ("handle_left_type", "handle_right_type"):
-        if count and getattr(points[0], handle) != "AUTO_CLAMPED":
-            points.foreach_set(handle, np.full(count, _AUTO_CLAMPED, np.int32))
     if key_types.any():  # new points are plain keyframes already
         points.foreach_set("type", key_types)
-    curve.update()
+    return points
+
+
+def _pairs(frames: Array, values: Array) -> Array:
+    return np.column_stack([frames, values]).astype(np.float32).ravel()

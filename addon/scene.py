@@ -3,13 +3,14 @@
 Only the order of the steps lives here; each step lives in hand_rig, keying or footage_view.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import bpy
 import numpy as np
 
+from dir_core.clean_up.key_reduction import KeyReduction
 from dir_core.conventions import SHAPE_COUNT, SIDES, Side
 from dir_core.errors import HandModelError, TakeError
 from dir_core.hand_model import HandModel, load_hand_models, open_hand_models
@@ -35,6 +36,7 @@ class BuiltScene:
         actions: the actions that hold the keys: one, or one per armature before 4.4.
         frames: [K] keyed scene frames.
         observed: frames in which each hand was seen.
+        keys: on the curves of all bones, and how many a key on every frame would have been.
         notes: sentences the user should read.
     """
 
@@ -43,6 +45,7 @@ class BuiltScene:
     actions: tuple[Any, ...]
     frames: Any
     observed: dict[Side, int]
+    keys: tuple[int, int]
     notes: tuple[str, ...]
 
     def sentence(self, rate: footage_view.FrameRate) -> str:
@@ -50,6 +53,9 @@ class BuiltScene:
         first, last = (f"{frame:.10g}" for frame in (self.frames[0], self.frames[-1]))
         count = f"{len(self.frames)} frame{'' if len(self.frames) == 1 else 's'}"
         keyed = f"Keyed {count} on scene frames {first} to {last} at {rate} fps"
+        kept, all_frames = self.keys
+        if kept < all_frames:
+            keyed = f"{keyed}, {kept:,} keys instead of {all_frames:,}"
         seen = ", ".join(f"{side} hand seen in {self.observed[side]}" for side in SIDES)
         return f"{keyed}; {seen}."
 
@@ -82,6 +88,7 @@ def build_scene(
     *,
     start: int = 1,
     clip: Any = None,
+    reduce: KeyReduction | None = None,
     name: str = "Hands",
 ) -> BuiltScene:
     """Build both hands, their keys, the camera and its background in a new collection of `scene`.
@@ -95,6 +102,7 @@ def build_scene(
         scene: where to build.
         start: scene frame of the footage's time 0.
         clip: the footage as a movie clip, or None.
+        reduce: how far bones may be off for the sake of fewer keys; None keys every frame.
         name: of the collection and of the action.
 
     Raises:
@@ -115,11 +123,13 @@ def build_scene(
         known = _fitted_model(take) in (None, models[side].name)
         shape = track.shape if known else np.zeros_like(track.shape)
         hands[side] = hand_rig.build_hand(models[side], shape, float(track.scale[0]), collection)
-        action = key_hand(hands[side], track, frames, action=actions[-1] if actions else None, name=name)
-        if action not in actions:
-            actions.append(action)
+        action = actions[-1] if actions else None
+        keyed = [key_hand(hands[side], track, frames, reduce=reduce, action=action, name=name)]
         if not track.observed.any():
             _hide(hands[side])  # its pose was never seen and would stand in the way at the camera
+        else:
+            keyed += key_visibility(hands[side], hidden_rows(take, side), frames, action=keyed[0], name=name)
+        actions += [each for each in dict.fromkeys(keyed) if each not in actions]
 
     camera = footage_view.add_camera(take, collection)
     if clip is not None:
@@ -130,6 +140,7 @@ def build_scene(
         camera=camera,
         actions=tuple(actions),
         frames=frames,
+        keys=_count_keys(hands.values(), len(frames)),
         observed={side: int(take.hand(side).observed.sum()) for side in SIDES},
         notes=tuple(_notes(take, models, rate, clip)),
     )
@@ -148,8 +159,48 @@ def build_library(models: Mapping[Side, HandModel], scene: Any) -> Any:
     return collection
 
 
-def key_hand(hand: HandRig, track: HandTrack, frames: Any, *, action: Any = None, name: str = "Hands") -> Any:
-    """Key the poses of `track` and its confidence on scene `frames` [T]; returns the action."""
+def hidden_rows(take: Take, side: Side) -> Any:
+    """[T] bool, where clean-up says that a hand was not seen for so long that it should not be shown."""
+    hidden = np.zeros(len(take), bool)
+    last_step = take.meta["history"][-1] if take.meta["history"] else {}
+    for first, last in last_step.get("hidden", {}).get(side, []):
+        hidden[first : last + 1] = True
+    return hidden
+
+
+def key_visibility(hand: HandRig, hidden: Any, frames: Any, *, action: Any, name: str = "Hands") -> list[Any]:
+    """Key both objects of a hand away on the scene `frames` [T] where `hidden` [T]; returns the actions, if any."""
+    if not hidden.any():
+        return []
+    rows = np.flatnonzero(np.concatenate([[True], hidden[1:] != hidden[:-1]]))
+    actions = []
+    for item in (hand.armature, hand.mesh):
+        for path in ("hide_viewport", "hide_render"):
+            own = item.animation_data.action if item.animation_data else None
+            actions.append(
+                keying.key_number(
+                    item,
+                    path,
+                    frames[rows],
+                    hidden[rows],
+                    name=name,
+                    interpolation="CONSTANT",
+                    action=own or action,
+                )
+            )
+    return actions
+
+
+def key_hand(
+    hand: HandRig,
+    track: HandTrack,
+    frames: Any,
+    *,
+    reduce: KeyReduction | None = None,
+    action: Any = None,
+    name: str = "Hands",
+) -> Any:
+    """Key the poses of `track` and its confidence on scene `frames` [T], fewer with `reduce`; returns the action."""
     basis, location = hand_rig.basis_pose(hand.armature, hand.side, track.rotation, track.translation)
     names = hand_rig.bone_names(hand.side)
     hand.armature[CONFIDENCE_PROPERTY] = 0.0
@@ -163,9 +214,16 @@ def key_hand(hand: HandRig, track: HandTrack, frames: Any, *, action: Any = None
         locations={names[0]: location},
         properties={CONFIDENCE_PROPERTY: np.where(track.observed, track.confidence.mean(axis=1), 0.0)},
         observed=track.observed,
+        reduce=reduce,
         action=action,
         name=name,
     )
+
+
+def _count_keys(hands: Iterable[HandRig], frames: int) -> tuple[int, int]:
+    curves = [curve for hand in hands for curve in keying.curves_of(hand.armature)]
+    counts = [len(curve.keyframe_points) for curve in curves if curve.data_path.startswith("pose.bones")]
+    return sum(counts), frames * len(counts)
 
 
 def _fitted_model(take: Take) -> str | None:

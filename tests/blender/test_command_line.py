@@ -1,6 +1,7 @@
 """`python -m addon` as a user meets it: a process of its own, its exit code, its words and its file."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import bpy
 import numpy as np
 import pytest
 
-from addon import hand_rig
+from addon import hand_rig, keying
 from addon.scene import CONFIDENCE_PROPERTY
 from dir_core.camera import project
 from dir_core.conventions import SIDES
@@ -153,6 +154,31 @@ def test_smallest_takes(models, tmp_path, count, seen):
     assert done.returncode == 0, done.stderr
     assert output.exists()
     assert ("never seen" in done.stdout) is not seen
+
+
+@pytest.mark.parametrize("bound", [[], ["2"]])
+def test_fewer_keys_can_be_asked_for(models, tmp_path, bound):
+    output = tmp_path / "out.blend"
+    take = save(make_take(models, count=60), tmp_path / "take.npz")
+    done = run(take, "-o", output, "--reduce-keys", *bound)
+    assert done.returncode == 0, done.stderr
+    told = int(re.search(r", ([\d,]+) keys instead of 8,040; left hand seen", done.stdout)[1].replace(",", ""))
+    bpy.ops.wm.open_mainfile(filepath=str(output))
+    bones = [
+        each
+        for side in SIDES
+        for each in keying.curves_of(bpy.data.objects[f"Hand {side.title()}"])
+        if each.data_path.startswith("pose.bones")
+    ]
+    assert sum(len(each.keyframe_points) for each in bones) == told < 8040 / 4
+
+
+def test_a_bound_for_fewer_keys_that_cannot_work_is_one_sentence(models, tmp_path):
+    take = save(make_take(models, count=2), tmp_path / "take.npz")
+    for bound in ("0", "20", "nan"):
+        done = run(take, "-o", tmp_path / "out.blend", "--reduce-keys", bound)
+        assert_one_sentence(done, tmp_path, "take.npz")
+        assert "give 0.01 to 10 degrees" in done.stderr
 
 
 def assert_one_sentence(done, folder, *names):
