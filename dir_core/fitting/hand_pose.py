@@ -1,9 +1,7 @@
 """Pose and position of a hand of known shape from its 21 landmarks, many frames at once.
 
-An analytic start (palm by Kabsch, then each hinge in closed form) is refined by Levenberg-Marquardt on
-the 3D landmarks, their pixels, the usual angles and the limits. The fingers share only the six numbers
-of the wrist, so the normal equations have arrow form and every step solves five 5x5 blocks and one
-12x12 Schur complement per frame (Triggs et al. 2000, section 6).
+An analytic start (palm by Kabsch, then each hinge in closed form) or a pose from nearby is refined by
+Levenberg-Marquardt on the 3D landmarks, their pixels, the usual angles and the limits; `arrow.py` takes the steps.
 """
 
 from dataclasses import dataclass
@@ -14,15 +12,21 @@ from numpy.typing import NDArray
 
 from dir_core import rotations
 from dir_core.camera import rays
-from dir_core.degrees_of_freedom import (
-    ANGLE_JOINTS,
-    FREE,
-    HIGHEST,
-    LOWEST,
-    USUAL,
-    USUAL_SPREAD,
-    FingerGeometry,
-    rotations_from_angles,
+from dir_core.degrees_of_freedom import HIGHEST, LOWEST, FingerGeometry, rotations_from_angles
+from dir_core.fitting.arrow import (
+    NEAREST,
+    POSITION,
+    SHIFT,
+    TILT,
+    TURN,
+    ArrowProblem,
+    Measurements,
+    Pose,
+    choose_frames,
+    forward,
+    stop_at_limits,
+    take_frames,
+    turned,
 )
 from dir_core.fitting.landmark_places import landmark_places
 
@@ -33,16 +37,21 @@ _ITERATIONS = 8
 _PLACE_ITERATIONS = 4
 _DAMPING = 1e-3
 _ACCEPTED, _REJECTED = 0.2, 8.0  # factors on the damping
-_LIMIT_STIFFNESS = 50.0  # per radian beyond a limit
-_CAUCHY = 6.0  # residuals beyond this many sigmas lose their pull
-_BLOCK = 512  # frames solved together, so that memory does not grow with the clip
-_LARGEST_STEP = 0.8  # radians an angle may change in one iteration
-_WRIST = 12  # unknowns shared by the fingers: rotation, position, shift and tilt of the 3D landmarks
+_SMALL_TURN, _SMALL_MOVE = np.radians(0.05), 5e-5  # radians and metres; smaller steps are not worth another one
+_BLOCK = 512  # frames solved together: the cost of a call is shared, and memory does not grow with the clip
 
-# Whether an angle moves the key points of its finger: [finger, key point, angle]. A finger's first one is its first
-# joint itself, only the thumb's is seen further along.
-_REACH = np.array([[rank < point for rank in ANGLE_JOINTS] for point in range(4)]) & FREE[:, None]
-_REACH[0, 0] = np.array(ANGLE_JOINTS) == 0
+
+@dataclass(frozen=True, eq=False)
+class HandPoseStart:
+    """A pose of N frames near the one that is looked for.
+
+    Attributes:
+        wrist: [N, 4] quaternions from model to camera axes.
+        angles: [N, 5, 5] hinge angles in radians, FINGERS x ANGLES.
+    """
+
+    wrist: Array
+    angles: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +82,7 @@ def fit_pose(
     landmark_tilt: float = 0.2,
     pixel_noise: float = 0.008,
     prior: float = 0.8,
+    start: HandPoseStart | None = None,
 ) -> HandPose:
     """Fit the pose of one hand to N frames of landmarks.
 
@@ -87,28 +97,37 @@ def fit_pose(
             fingers better than which way the hand faces, while the pixels know that.
         pixel_noise: sigma of `pixels` as a share of the hand's extent in the image.
         prior: weight of the usual angles; 0 leaves them out.
+        start: a pose from nearby, e.g. that of the same frames before their landmarks were smoothed. It is followed
+            down to its own minimum and takes about half the time; None starts from the landmarks.
 
     Source: fitting of a hinge hand by damped least squares with limits; Cauchy weights (Huber 1981).
     """
+    problem = ArrowProblem(geometry, landmark_noise, landmark_tilt, prior)
     parts = [
         _fit_block(
-            geometry,
-            landmarks[i : i + _BLOCK].astype(np.float64),
-            rays(pixels[i : i + _BLOCK].astype(np.float64), camera_matrix),
-            weight[i : i + _BLOCK].astype(np.float64),
-            landmark_noise=landmark_noise,
-            landmark_tilt=landmark_tilt,
+            problem,
+            landmarks[rows].astype(np.float64),
+            rays(pixels[rows].astype(np.float64), camera_matrix),
+            weight[rows].astype(np.float64),
             pixel_noise=pixel_noise,
-            prior=prior,
+            start=None if start is None else HandPoseStart(start.wrist[rows], start.angles[rows]),
         )
-        for i in range(0, max(len(landmarks), 1), _BLOCK)
+        for rows in (slice(i, i + _BLOCK) for i in range(0, max(len(landmarks), 1), _BLOCK))
     ]
-    return HandPose(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+    wrist, position, angles, relative = (
+        np.ascontiguousarray(np.concatenate(arrays)) for arrays in zip(*parts, strict=True)
+    )
+    return HandPose(
+        rotation=rotations_from_angles(geometry, wrist, angles),
+        translation=position,
+        angles=angles,
+        keypoints=relative + position[:, None],
+    )
 
 
 def pose_keypoints(geometry: FingerGeometry, rotation: Array, angles: Array) -> Array:
     """Key points [N, 21, 3] relative to the wrist of hands turned by matrices [N, 3, 3], angles [N, 5, 5]."""
-    return _forward(geometry, rotation, angles)[0]
+    return forward(geometry, rotations.from_matrix(rotation).T, angles.T)[0].T
 
 
 def place_on_rays(relative: Array, ray: Array, weight: Array) -> Array:
@@ -127,215 +146,81 @@ def place_on_rays(relative: Array, ray: Array, weight: Array) -> Array:
 
 
 def _fit_block(
-    geometry: FingerGeometry,
+    problem: ArrowProblem,
     landmarks: Array,
     ray: Array,
     weight: Array,
     *,
-    landmark_noise: float,
-    landmark_tilt: float,
     pixel_noise: float,
-    prior: float,
+    start: HandPoseStart | None,
 ) -> tuple[Array, Array, Array, Array]:
-    frames = len(landmarks)
+    """Wrist [N, 4], position [N, 3], angles [N, 5, 5] and key points [N, 21, 3] about the wrist."""
     landmarks = landmarks - landmarks.mean(axis=1, keepdims=True)  # so that a tilt turns them about their middle
-    rotation, angles = _analytic_start(geometry, landmarks, weight)
-    relative = landmark_places(pose_keypoints(geometry, rotation, angles))
-    position = _robust_place(relative, ray, weight)
-    shift = np.mean(landmarks - relative, axis=1)
-    ray_noise = pixel_noise * np.maximum(np.ptp(ray, axis=1).max(axis=-1), 1e-6)
-
-    problem = _Problem(
-        geometry=geometry,
-        landmarks=landmarks,
-        ray=ray,
-        root_weight=np.sqrt(weight),
-        landmark_noise=landmark_noise,
-        landmark_tilt=landmark_tilt,
-        ray_noise=ray_noise[:, None, None],
-        prior=np.where(FREE, prior / np.where(FREE, USUAL_SPREAD, 1.0), 0.0),
+    wrist, angles = (
+        _analytic_start(problem.geometry, landmarks, weight) if start is None else (start.wrist, start.angles)
     )
-    damping = np.full(frames, _DAMPING)
-    tilt = np.broadcast_to(np.eye(3), rotation.shape)
-    state = (rotation, position, shift, tilt, angles)
-    for _ in range(_ITERATIONS):
-        cost, step_wrist, step_angles = problem.solve(state, damping)
-        trial = (
-            _turn(step_wrist[:, :3]) @ state[0],
-            state[1] + step_wrist[:, 3:6],
-            state[2] + step_wrist[:, 6:9],
-            _turn(step_wrist[:, 9:]) @ state[3],
-            state[4] + step_angles,
+    keypoints, _ = forward(problem.geometry, wrist.T, angles.T)
+    relative = landmark_places(keypoints.T)
+    no_tilt = np.tile([1.0, 0.0, 0.0, 0.0], (len(ray), 1))
+    tilt = no_tilt if start is None else rotations.from_matrix(_kabsch(landmarks, relative, weight))
+    pose = Pose(
+        wrist=_frames_last(wrist),
+        position=_frames_last(_robust_place(relative, ray, weight)),
+        angles=_frames_last(angles),
+        shift=_frames_last(np.mean(landmarks - relative, axis=1)),
+        tilt=_frames_last(tilt),
+    )
+    seen = Measurements(
+        landmarks=_frames_last(landmarks),
+        ray=_frames_last(ray),
+        ray_noise=pixel_noise * np.maximum(np.ptp(ray, axis=1).max(axis=-1), 1e-6),
+        trust=_frames_last(weight),
+    )
+    pose, keypoints = _descend(problem, seen, pose, from_nearby=start is not None)
+    return pose.wrist.T, pose.position.T, pose.angles.T, keypoints.T
+
+
+def _descend(problem: ArrowProblem, seen: Measurements, pose: Pose, *, from_nearby: bool) -> tuple[Pose, Array]:
+    """Take damped steps until they no longer matter; frames that have arrived leave the batch.
+
+    From nearby the steps know the curvature and stop at limits. From far away that leads astray.
+
+    Returns: the poses and their key points [3, 21, N] about the wrist.
+    """
+    arrived, keypoints = Pose(*map(np.empty_like, pose)), np.empty_like(seen.landmarks)
+    left = np.arange(seen.trust.shape[-1])
+    damping = np.full(len(left), _DAMPING)
+    curved = np.full(len(left), True) if from_nearby else None
+    sight = problem.look(seen, pose)
+    for iteration in range(_ITERATIONS):
+        wrist, angles = problem.step(seen, pose, sight, damping, curved)
+        if from_nearby:
+            angles = stop_at_limits(pose.angles, angles)
+        trial = Pose(
+            wrist=turned(pose.wrist, wrist[TURN]),
+            position=pose.position + wrist[POSITION],
+            angles=pose.angles + angles,
+            shift=pose.shift + wrist[SHIFT],
+            tilt=turned(pose.tilt, wrist[TILT]),
         )
-        better = (problem.cost(trial) < cost) & (trial[1][:, 2] > 0.02)
-        state = tuple(  # type: ignore[assignment]
-            np.where(better.reshape(-1, *([1] * (new.ndim - 1))), new, old)
-            for new, old in zip(trial, state, strict=True)
-        )
+        trial_sight = problem.look(seen, trial)
+        better = (trial_sight.cost < sight.cost) & (trial.position[2] > NEAREST)
+        pose, sight = choose_frames(better, trial, pose), choose_frames(better, trial_sight, sight)
         damping = np.where(better, damping * _ACCEPTED, damping * _REJECTED)
-    rotation, position, _, _, angles = state
-    keypoints = pose_keypoints(geometry, rotation, angles)
-    return (
-        rotations_from_angles(geometry, rotations.from_matrix(rotation), angles),
-        position,
-        angles,
-        keypoints + position[:, None],
-    )
+        curved = None if curved is None else better
 
-
-_State = tuple[Array, Array, Array, Array, Array]
-"""Wrist rotation [N, 3, 3], position [N, 3], shift [N, 3] and tilt [N, 3, 3] of the 3D landmarks, angles [N, 5, 5]."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Problem:
-    """The least-squares problem of one block of N frames.
-
-    Attributes:
-        landmarks [N, 21, 3] m, ray [N, 21, 2], root_weight [N, 21]: the measurements.
-        landmark_noise m, landmark_tilt rad, ray_noise [N, 1, 1]: their sigmas.
-        prior: [5, 5] inverse sigma of the usual angles, 0 for locked ones.
-    """
-
-    geometry: FingerGeometry
-    landmarks: Array
-    ray: Array
-    root_weight: Array
-    landmark_noise: float
-    landmark_tilt: float
-    ray_noise: Array
-    prior: Array
-
-    def cost(self, state: _State) -> Array:
-        """Robust cost [N] of a state."""
-        relative = landmark_places(pose_keypoints(self.geometry, state[0], state[4]))
-        return self._cost(*self._residuals(relative, state), state)
-
-    def _residuals(self, relative: Array, state: _State) -> tuple[Array, Array]:
-        space = (relative + state[2][:, None] - self._tilted(state)) / self.landmark_noise
-        placed = relative + state[1][:, None]
-        depth = np.maximum(placed[..., 2:], 0.02)
-        return space, (placed[..., :2] / depth - self.ray) / self.ray_noise
-
-    def _tilted(self, state: _State) -> Array:
-        return np.einsum("nij,nkj->nki", state[3], self.landmarks)
-
-    def _cost(self, space: Array, image: Array, state: _State) -> Array:
-        data = 0.0
-        for residual in (space, image):
-            square = np.sum(residual**2, axis=-1)
-            data = data + np.sum(self.root_weight**2 * _CAUCHY**2 * np.log1p(square / _CAUCHY**2), axis=-1)
-        beyond = _LIMIT_STIFFNESS * _beyond_limits(state[4])
-        usual = self.prior * (state[4] - USUAL)
-        tilt = _turn_vector(state[3]) / self.landmark_tilt
-        return data + np.sum(usual**2 + beyond**2, axis=(1, 2)) + np.sum(tilt**2, axis=1)
-
-    def solve(self, state: _State, damping: Array) -> tuple[Array, Array, Array]:
-        """Cost [N] and the damped Gauss-Newton step: wrist [N, 12] and angles [N, 5, 5]."""
-        rotation, position, _, tilt, angles = state
-        keypoints, _, axes, centres = _forward(self.geometry, rotation, angles)
-        relative = landmark_places(keypoints)
-        space, image = self._residuals(relative, state)
-        space_pull, image_pull = self._pull(space), self._pull(image)
-        look = _ray_change(relative + position[:, None]) * (image_pull / self.ray_noise)[..., None]
-        space_scale = (space_pull / self.landmark_noise)[..., None]
-
-        turn = -_skew(relative)
-        wrist = np.zeros((*relative.shape[:2], 5, _WRIST))
-        wrist[:, :, :3, :3] = space_scale * turn
-        wrist[:, :, :3, 6:9] = space_scale * np.eye(3)
-        wrist[:, :, :3, 9:] = space_scale * _skew(self._tilted(state))
-        wrist[:, :, 3:, :3] = look @ turn
-        wrist[:, :, 3:, 3:6] = look
-        residual = np.concatenate([space * space_pull, image * image_pull], axis=-1)
-
-        move = _finger_change(relative, axes, centres)
-        finger_look = look[:, 1:].reshape(*move.shape[:3], 2, 3)
-        finger_scale = space_scale[:, 1:].reshape(*move.shape[:3], 1, 1)
-        finger = np.concatenate([finger_scale * move, finger_look @ move], axis=3)
-
-        beyond = _beyond_limits(angles)
-        step = _solve_arrow(
-            wrist,
-            finger,
-            residual,
-            pull=self.prior**2 * (angles - USUAL) + _LIMIT_STIFFNESS**2 * beyond,
-            stiffness=self.prior**2 + _LIMIT_STIFFNESS**2 * (beyond != 0) + np.where(FREE, 1e-9, 1.0),
-            tilt=_turn_vector(tilt),
-            tilt_stiffness=self.landmark_tilt**-2,
-            damping=damping,
-        )
-        return self._cost(space, image, state), *step
-
-    def _pull(self, residual: Array) -> Array:
-        """Square root of weight and Cauchy factor [N, 21, 1] of residuals [N, 21, D]."""
-        square = np.sum(residual**2, axis=-1, keepdims=True)
-        return self.root_weight[..., None] / np.sqrt(1 + square / _CAUCHY**2)
-
-
-def _ray_change(placed: Array) -> Array:
-    """d(x/z, y/z)/d(x, y, z) [N, 21, 2, 3] of points [N, 21, 3]."""
-    inverse_depth = 1.0 / np.maximum(placed[..., 2], 0.02)
-    change = np.zeros((*placed.shape[:2], 2, 3))
-    change[..., 0, 0] = change[..., 1, 1] = inverse_depth
-    change[..., 2] = -placed[..., :2] * inverse_depth[..., None] ** 2
-    return change
-
-
-def _finger_change(relative: Array, axes: Array, centres: Array) -> Array:
-    """d(key point)/d(angle) [N, finger, 4 key points, 3, 5 angles] = axis x (key point - joint) beyond the joint."""
-    chain = relative[:, 1:].reshape(len(relative), 5, 4, 3)
-    lever = chain[:, :, :, None] - centres[:, :, None]
-    return (np.cross(axes[:, :, None], lever) * _REACH[..., None]).swapaxes(-1, -2)
-
-
-def _solve_arrow(
-    wrist: Array,
-    finger: Array,
-    residual: Array,
-    *,
-    pull: Array,
-    stiffness: Array,
-    tilt: Array,
-    tilt_stiffness: float,
-    damping: Array,
-) -> tuple[Array, Array]:
-    """Damped normal equations of arrow form: fingers are eliminated, then the wrist is solved.
-
-    Args: wrist [N, 21, 5, 12], finger [N, 5, 4, 5, 5], residual [N, 21, 5], pull and stiffness [N, 5, 5]
-        (gradient and diagonal of priors and limits), tilt [N, 3] with its inverse variance, damping [N].
-
-    Returns: steps of the wrist [N, 12] and of the angles [N, 5, 5].
-    """
-    frames = len(wrist)
-    finger = finger.reshape(frames, 5, 20, 5)
-    finger_wrist = wrist[:, 1:].reshape(frames, 5, 20, _WRIST)
-    finger_residual = residual[:, 1:].reshape(frames, 5, 20, 1)
-    wrist = wrist.reshape(frames, 105, _WRIST)
-
-    wrist_hessian: Array = wrist.swapaxes(1, 2) @ wrist
-    wrist_gradient = (wrist.swapaxes(1, 2) @ residual.reshape(frames, 105, 1))[..., 0]
-    wrist_gradient[:, 9:] += tilt_stiffness * tilt
-    wrist_hessian[:, range(9, 12), range(9, 12)] += tilt_stiffness
-    transposed = finger.swapaxes(-1, -2)
-    finger_hessian: Array = transposed @ finger
-    coupling = transposed @ finger_wrist
-    finger_gradient = (transposed @ finger_residual)[..., 0] + pull
-
-    diagonal = np.arange(5)
-    finger_hessian[..., diagonal, diagonal] += stiffness
-    finger_hessian[..., diagonal, diagonal] *= 1 + damping[:, None, None]
-    diagonal = np.arange(_WRIST)
-    wrist_hessian[:, diagonal, diagonal] *= 1 + damping[:, None]
-    wrist_hessian[:, diagonal, diagonal] += 1e-9
-
-    solved = np.linalg.solve(finger_hessian, np.concatenate([coupling, finger_gradient[..., None]], axis=-1))
-    reduced = coupling.swapaxes(-1, -2) @ solved  # [N, 5, 12, 13]
-    schur = wrist_hessian - reduced[..., :_WRIST].sum(axis=1)
-    gradient = wrist_gradient - reduced[..., _WRIST].sum(axis=1)
-    step_wrist = -np.linalg.solve(schur, gradient[..., None])[..., 0]
-    step_angles = -solved[..., _WRIST] - (solved[..., :_WRIST] @ step_wrist[:, None, :, None])[..., 0]
-    return step_wrist, np.clip(step_angles, -_LARGEST_STEP, _LARGEST_STEP)
+        turn = np.maximum(np.abs(angles).max(axis=(0, 1)), np.abs(wrist[TURN]).max(axis=0))
+        going = (turn > _SMALL_TURN) | (np.abs(wrist[POSITION]).max(axis=0) > _SMALL_MOVE)
+        going &= iteration < _ITERATIONS - 1
+        if going.all():
+            continue
+        for result, now in zip((*arrived, keypoints), (*pose, sight.keypoints), strict=True):
+            result[..., left[~going]] = now[..., ~going]
+        if not going.any():
+            break
+        left, damping, curved = left[going], damping[going], None if curved is None else curved[going]
+        seen, pose, sight = take_frames(seen, going), take_frames(pose, going), take_frames(sight, going)
+    return arrived, keypoints
 
 
 def _robust_place(relative: Array, ray: Array, weight: Array) -> Array:
@@ -352,14 +237,10 @@ def _robust_place(relative: Array, ray: Array, weight: Array) -> Array:
 
 
 def _analytic_start(geometry: FingerGeometry, landmarks: Array, weight: Array) -> tuple[Array, Array]:
-    """Palm rotation [N, 3, 3] by Kabsch, then each hinge angle [N, 5, 5] in closed form within its limits."""
-    palm = np.array(_PALM)
-    w = weight[:, palm] + 1e-6
-    w = w / w.sum(axis=1, keepdims=True)
+    """Wrist [N, 4] by Kabsch on the palm, then each hinge angle [N, 5, 5] in closed form within its limits."""
+    palm = list(_PALM)
     flat = landmark_places(geometry.keypoints)[palm]
-    model = flat - np.einsum("nk,kd->nd", w, flat)[:, None]
-    seen = landmarks[:, palm] - np.einsum("nk,nkd->nd", w, landmarks[:, palm])[:, None]
-    rotation = rotations.nearest_rotation(np.einsum("nk,nki,nkj->nij", w, seen, model))
+    rotation = _kabsch(flat, landmarks[:, palm], weight[:, palm])
 
     chains = landmarks[:, 1:].reshape(len(landmarks), 5, 4, 3)
     directions = np.diff(chains, axis=2)
@@ -380,48 +261,14 @@ def _analytic_start(geometry: FingerGeometry, landmarks: Array, weight: Array) -
             angles[..., 1] = np.clip(spread, LOWEST[:, 1], HIGHEST[:, 1])
             turn = turn @ _axis_turn(geometry.axes[:, 1], angles[..., 1])
         frame = frame @ turn
-    return rotation, angles
+    return rotations.from_matrix(rotation), angles
 
 
-def _forward(geometry: FingerGeometry, rotation: Array, angles: Array) -> tuple[Array, Array, Array, Array]:
-    """Forward kinematics.
-
-    Returns: key points [N, 21, 3] relative to the wrist, local rotations [N, 5, 3, 3, 3], and for each
-    angle its axis [N, 5, 5, 3] and joint position [N, 5, 5, 3], all in camera axes.
-    """
-    frames = len(rotation)
-    turns = _axis_turn(geometry.axes, angles)  # [N, 5, 5, 3, 3]
-    bend_spread = turns[:, :, 0] @ turns[:, :, 1]
-    local = np.stack([bend_spread @ turns[:, :, 2], turns[:, :, 3], turns[:, :, 4]], axis=2)
-
-    keypoints = np.zeros((frames, 21, 3))
-    chain = keypoints[:, 1:].reshape(frames, 5, 4, 3)  # a view
-    frame = np.broadcast_to(rotation[:, None], (frames, 5, 3, 3))
-    place = np.einsum("nij,fj->nfi", rotation, geometry.offsets[:, 0])
-    chain[:, :, 0] = place
-    axes = np.empty((frames, 5, 5, 3))
-    centres = np.empty((frames, 5, 5, 3))
-    for rank in range(3):
-        if rank == 0:
-            axes[:, :, 0] = np.einsum("nij,fj->nfi", rotation, geometry.axes[:, 0])
-            axes[:, :, 1] = np.einsum(
-                "nij,nfj->nfi", rotation, np.einsum("nfij,fj->nfi", turns[:, :, 0], geometry.axes[:, 1])
-            )
-            axes[:, :, 2] = np.einsum(
-                "nij,nfj->nfi", rotation, np.einsum("nfij,fj->nfi", bend_spread, geometry.axes[:, 2])
-            )
-            centres[:, :, :3] = place[:, :, None]
-        else:
-            axes[:, :, 2 + rank] = np.einsum("nfij,fj->nfi", frame, geometry.axes[:, 2 + rank])
-            centres[:, :, 2 + rank] = place
-        frame = frame @ local[:, :, rank]
-        place = place + np.einsum("nfij,fj->nfi", frame, geometry.offsets[:, rank + 1])
-        chain[:, :, rank + 1] = place
-    return keypoints, local, axes, centres
-
-
-def _beyond_limits(angles: Array) -> Array:
-    return np.maximum(angles - HIGHEST, 0) + np.minimum(angles - LOWEST, 0)
+def _kabsch(points: Array, onto: Array, weight: Array) -> Array:
+    """Rotations [N, 3, 3] that turn points [N or 1, K, 3] about their middle onto others [N, K, 3] (Kabsch 1976)."""
+    share = (weight + 1e-6) / (weight + 1e-6).sum(axis=1, keepdims=True)
+    centred = onto - np.einsum("nk,nkd->nd", share, onto)[:, None]
+    return rotations.nearest_rotation(np.einsum("nk,nki,nkj->nij", share, centred, np.broadcast_to(points, onto.shape)))
 
 
 def _axis_turn(axis: Array, angle: Array) -> Array:
@@ -431,15 +278,12 @@ def _axis_turn(axis: Array, angle: Array) -> Array:
     return np.eye(3) + np.sin(angle)[..., None, None] * cross + (1 - np.cos(angle))[..., None, None] * square
 
 
-def _turn(vector: Array) -> Array:
-    return rotations.to_matrix(rotations.from_rotation_vector(vector))
-
-
-def _turn_vector(matrix: Array) -> Array:
-    return rotations.to_rotation_vector(rotations.from_matrix(matrix))
-
-
 def _skew(vector: Array) -> Array:
     x, y, z = np.moveaxis(vector, -1, 0)
     zero = np.zeros_like(x)
     return np.stack([np.stack([zero, -z, y], -1), np.stack([z, zero, -x], -1), np.stack([-y, x, zero], -1)], -2)
+
+
+def _frames_last(rows: Array) -> Array:
+    """Rows [N, ...] as [..., N] with the other axes reversed, as `arrow.py` wants them."""
+    return np.ascontiguousarray(rows.T)
