@@ -210,7 +210,7 @@ def _descend(problem: ArrowProblem, seen: Measurements, pose: Pose, *, from_near
         curved = None if curved is None else better
 
         turn = np.maximum(np.abs(angles).max(axis=(0, 1)), np.abs(wrist[TURN]).max(axis=0))
-        going = (turn > _SMALL_TURN) | (np.abs(wrist[POSITION]).max(axis=0) > _SMALL_MOVE)
+        going = ~((turn <= _SMALL_TURN) & (np.abs(wrist[POSITION]).max(axis=0) <= _SMALL_MOVE))  # NaN goes on
         going &= iteration < _ITERATIONS - 1
         if going.all():
             continue

@@ -7,7 +7,8 @@ from dir_core import rotations
 from dir_core.camera import make_camera_matrix, project
 from dir_core.conventions import SIDES, Side
 from dir_core.degrees_of_freedom import FREE, HIGHEST, LOWEST, finger_geometry, rotations_from_angles
-from dir_core.fitting.hand_pose import fit_pose, place_on_rays, pose_keypoints
+from dir_core.fitting.arrow import solve
+from dir_core.fitting.hand_pose import HandPose, HandPoseStart, fit_pose, place_on_rays, pose_keypoints
 from dir_core.fitting.hand_shape import bone_lengths, fit_shape
 from dir_core.fitting.landmark_places import landmark_places
 from dir_core.hand_model import HandModel, open_hand_models
@@ -96,6 +97,70 @@ def test_the_fit_does_not_depend_on_the_block_it_is_solved_in(model: HandModel) 
     together = fit_pose(geometry, keypoints, pixels, np.ones((600, 21)), CAMERA)
     alone = fit_pose(geometry, keypoints[550:551], pixels[550:551], np.ones((1, 21)), CAMERA)
     assert together.rotation[550] == pytest.approx(alone.rotation[0], abs=1e-9)
+
+
+def noisy_landmarks(model: HandModel, count: int, noise: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Landmarks [N, 21, 3] and their pixels [N, 21, 2] of plausible poses, metres of noise."""
+    rng = np.random.default_rng(seed)
+    exact = landmark_places(random_poses(model, count, seed)[2])
+    pixels = project(exact, CAMERA) + 500 * noise * rng.normal(size=(count, 21, 2))
+    return exact + noise * rng.normal(size=exact.shape), pixels
+
+
+def as_start(pose: HandPose) -> HandPoseStart:
+    return HandPoseStart(pose.rotation[:, 0], pose.angles)
+
+
+def test_a_start_nearby_leads_to_the_same_pose(model: HandModel) -> None:
+    seen, pixels = noisy_landmarks(model, 300, 0.003, 9)
+    geometry, weight = finger_geometry(model, SHAPE, SCALE), np.ones((300, 21))
+    cold = fit_pose(geometry, seen, pixels, weight, CAMERA)
+    others = fit_pose(geometry, seen + 0.001, pixels + np.linspace(-2, 2, 21)[:, None], weight, CAMERA)
+    assert finger_degrees(others.rotation, cold.rotation) > 0.2
+    warm = fit_pose(geometry, seen, pixels, weight, CAMERA, start=as_start(others))
+    assert np.percentile(np.degrees(rotations.angle_between(warm.rotation, cold.rotation)), 99) < 0.2
+    assert np.percentile(np.linalg.norm(warm.translation - cold.translation, axis=1), 99) < 5e-4
+
+
+def test_a_fit_from_a_start_stays_when_it_starts_from_itself(model: HandModel) -> None:
+    seen, pixels = noisy_landmarks(model, 300, 0.006, 10)
+    geometry, weight = finger_geometry(model, SHAPE, SCALE), np.ones((300, 21))
+    pose = fit_pose(geometry, seen, pixels, weight, CAMERA)
+    for _ in range(3):
+        before, pose = pose, fit_pose(geometry, seen, pixels, weight, CAMERA, start=as_start(pose))
+    assert np.percentile(np.degrees(rotations.angle_between(before.rotation, pose.rotation)), 99) < 0.05
+
+
+def test_a_fit_from_a_start_does_not_depend_on_its_block(model: HandModel) -> None:
+    seen, pixels = noisy_landmarks(model, 600, 0.003, 11)
+    geometry, weight = finger_geometry(model, SHAPE, SCALE), np.ones((600, 21))
+    start = as_start(fit_pose(geometry, seen + [0.0, 0.0, 0.002], pixels, weight, CAMERA))
+    together = fit_pose(geometry, seen, pixels, weight, CAMERA, start=start)
+    own = HandPoseStart(start.wrist[550:551], start.angles[550:551])
+    alone = fit_pose(geometry, seen[550:551], pixels[550:551], weight[:1], CAMERA, start=own)
+    assert together.rotation[550] == pytest.approx(alone.rotation[0], abs=1e-9)
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_frames_without_trust_and_clips_without_frames_are_fitted(model: HandModel, warm: bool) -> None:
+    seen, pixels = noisy_landmarks(model, 4, 0.003, 12)
+    geometry, weight = finger_geometry(model, SHAPE, SCALE), np.ones((4, 21))
+    weight[1] = 0.0
+    start = HandPoseStart(np.tile([1.0, 0.0, 0.0, 0.0], (4, 1)), np.zeros((4, 5, 5))) if warm else None
+    pose = fit_pose(geometry, seen, pixels, weight, CAMERA, start=start)
+    assert np.isfinite(pose.rotation).all()
+    assert np.isfinite(pose.keypoints).all()
+    none = HandPoseStart(np.zeros((0, 4)), np.zeros((0, 5, 5))) if warm else None
+    empty = fit_pose(geometry, seen[:0], pixels[:0], weight[:0], CAMERA, start=none)
+    assert empty.rotation.shape == (0, 16, 4)
+
+
+def test_solve_is_exact() -> None:
+    rng = np.random.default_rng(13)
+    root = rng.normal(size=(7, 5, 5))
+    matrix, right = root @ root.swapaxes(1, 2) + np.eye(5), rng.normal(size=(7, 5, 3))
+    solved = solve(np.concatenate([matrix, right], axis=2).transpose(1, 2, 0))
+    assert solved.transpose(2, 0, 1) == pytest.approx(np.linalg.solve(matrix, right), abs=1e-9)
 
 
 def test_mirrored_landmarks_give_the_mirrored_pose() -> None:
