@@ -80,7 +80,7 @@ def spoil(
     """The take as a bad tracker gives it: noise, holes, copies of one hand in both rows, sides exchanged.
 
     Args:
-        truth: of both hands in every frame.
+        truth: a take that is right.
         seed: of all that is random.
         missing: share of each hand's frames that is taken away, in ranges.
         swapped: share of the frames whose sides are exchanged, in ranges.
@@ -90,7 +90,7 @@ def spoil(
     rng = np.random.default_rng(seed)
     count = len(truth)
     take = replace(truth, left=_noisy(truth.left, rng), right=_noisy(truth.right, rng))
-    owner = {side: np.full(count, index) for index, side in enumerate(SIDES)}
+    owner = {side: np.where(truth.hand(side).observed, index, -1) for index, side in enumerate(SIDES)}
     for side in SIDES:
         gone = _random_ranges(count, missing, rng)
         owner[side][gone] = -1

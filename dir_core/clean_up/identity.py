@@ -20,20 +20,22 @@ from dir_core.take import Take
 Array = NDArray[Any]
 
 # Two skeletons of one hand: mean distances of the key points in palm lengths, in the picture and, with the middles
-# laid on each other, in space. Folded hands seen from the side are as close, but of opposite chirality.
+# laid on each other, in space. Copies of one hand lie within 0.15; left and right hands are 0.4 apart in shape, except
+# folded ones seen from the side, which differ in chirality.
 _SAME_PLACE: Final = 0.3
 _SAME_SHAPE: Final = 0.3
 _FOLDED_HANDS: Final = 0.3
 _SURER: Final = 0.2  # by so much confidence must a skeleton on the wrong side be ahead to be kept instead
 
-_FULL_CHIRALITY: Final = 0.5  # palm lengths: half of the frames of real clips reach it, noise does not
+_FULL_CHIRALITY: Final = 0.5  # palm lengths; real and posed hands have 0.25 to 1, their noise is a tenth of it
 _PRIOR: Final = 0.4  # of a full chirality: the estimator has already summed up what its networks thought
 
-# Motion of one hand from frame to frame, its change of place, shape and chirality in palm lengths: scales of Student-t
-# like densities, at once and per second of time between.
+# How one hand changes from frame to frame in place, shape and chirality, all in palm lengths: scales of Student-t
+# densities, first the noise of key points, then what a second of ordinary motion adds.
 _SCALES: Final = ((0.1, 4.0), (0.15, 1.5), (0.2, 3.0))
-_LINK_WEIGHT: Final = 3.0
-# That one hand vanishes in the moment in which the other appears is as unlikely as this motion of one hand.
+_LINK_WEIGHT: Final = 3.0  # (4 degrees of freedom + 2 dimensions) / 2: a snap must stay possible
+# That one hand vanishes in the very moment in which the other appears is as unlikely as one hand changing by this much:
+# 90 mm between two frames.
 _REPLACED: Final = (1.0, 0.5, 0.5)
 
 _KNUCKLES: Final = [5, 9, 13, 17]
@@ -46,7 +48,8 @@ class IdentityRepair:
     """What was changed.
 
     Attributes:
-        swapped: [T] bool, frames whose sides were exchanged or whose only hand was moved to the other side.
+        swapped: [T] bool, frames whose sides were exchanged or whose only hand was moved to the other side, and frames
+            without hands between them.
         duplicates: side -> [T] bool, frames in which this row of the raw take was a second skeleton of one hand.
     """
 
@@ -161,13 +164,16 @@ def _find_duplicates(sightings: _Sightings) -> Array:
 
 
 def _find_swaps(sightings: _Sightings, twice: Array, time: Array) -> Array:
-    """Frames [T] whose sides are exchanged; False where no hand is seen."""
-    swapped = np.zeros(len(time), bool)
+    """Frames [T] whose sides are exchanged; a frame without hands goes with those around it, for its filled pose."""
     frames = np.flatnonzero(sightings.seen.any(axis=1))
+    if len(frames) == 0:
+        return np.zeros(len(time), bool)
     evidence = _weigh_evidence(sightings, twice)[frames]
-    coupling = _link_frames(sightings, frames, time)
-    swapped[frames] = ~_best_states(evidence, coupling)
-    return swapped
+    swapped = ~_best_states(evidence, _link_frames(sightings, frames, time))
+    everywhere = np.arange(len(time))
+    before = np.maximum(np.searchsorted(frames, everywhere, "right") - 1, 0)
+    after = np.minimum(np.searchsorted(frames, everywhere), len(frames) - 1)
+    return swapped[before] & swapped[after]
 
 
 def _weigh_evidence(sightings: _Sightings, twice: Array) -> Array:

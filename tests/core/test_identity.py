@@ -236,9 +236,18 @@ def test_any_pattern_of_missing_and_exchanged_frames_is_survived(pattern: list[t
     take = without(take, left=~seen[:, 0], right=~seen[:, 1])
     repaired, repair = repair_identity(exchange_sides(take, seen[:, 2]))
     visible = seen[:, :2].any(axis=1)
-    np.testing.assert_array_equal(repair.swapped, seen[:, 2] & visible)
+    np.testing.assert_array_equal(repair.swapped[visible], seen[visible, 2])
     for side in SIDES:
         np.testing.assert_array_equal(repaired.hand(side).keypoints_2d, take.hand(side).keypoints_2d)
+
+
+def test_a_swap_goes_on_through_frames_without_hands() -> None:
+    gap = rows((25, 30))
+    raw = without(TRUTH, left=gap, right=gap)
+    repaired, repair = repair_identity(exchange_sides(raw, rows((20, 40))))
+    np.testing.assert_array_equal(repair.swapped, rows((20, 40)))
+    assert repair.swaps == 1
+    assert_same(repaired, raw)
 
 
 def test_a_take_without_hands_comes_back() -> None:
