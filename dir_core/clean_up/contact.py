@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dir_core import rotations
 from dir_core.camera import project
 from dir_core.clean_up.capsules import (
+    BONES,
     COUNT,
     FINGER,
     RANK,
@@ -37,15 +38,21 @@ SOFT_TISSUE: Final = 0.002
 EASE: Final = 0.15
 """Seconds before the first and after the last frame of a contact over which a correction comes and goes."""
 
-_CONTACT_NOISE = 0.0002  # metres of penetration that weigh as much as one sigma of a key point
+LARGEST_MOVE: Final = 0.028
+"""Share of the hand length beyond which no confident key point moves in the picture, contact or not."""
+
+_CAP_SHARPNESS = 6  # power with which a correction is held back before that; smooth, so that nothing pops
+_CONTACT_NOISE = 0.0002  # metres of penetration; small, because 42 key points pull the other way
 _PIXEL_NOISE = 0.02  # of the hand length in the image, at confidence 1
 _MOVE_PRIOR = 0.03  # metres
 _BEND_PRIOR = 0.25  # radians
 _SPREAD_PRIOR = 0.1
 _ROUNDS = 3  # solve, ease in time, and solve again for what the easing gave away
 _ITERATIONS = 2  # Gauss-Newton steps of a round
-_SWEEPS = 10  # over the contacts of a frame
+_PIVOTS = 6  # at most; contacts that act are usually found in three
 _CONFIDENT = 0.5  # key points seen at least this well are reported when they move
+_FREEZES = 2  # times per step that variables may stop at their bounds and the forces are found anew
+_PASSED = 1e-4  # radians past a bound that stop a variable
 _NEAR = 0.004  # metres apart at which capsules are watched during a round
 _BLOCK = 1024  # frames searched together, so that memory does not grow with the clip
 
@@ -130,7 +137,8 @@ def measure_penetration(hands: Mapping[Side, Hand], models: Mapping[Side, HandMo
     sides = tuple(hands)
     capsules = [fit_capsules(models[side], hands[side].shape, hands[side].scale) for side in sides]
     poses = [(_float(hands[side].rotation), _float(hands[side].translation)) for side in sides]
-    return _as_penetration(sides, _measure(capsules, _watch_pairs(capsules), poses))
+    pairs = _watch_pairs(capsules)
+    return _as_penetration(sides, _measure(capsules, pairs, poses))
 
 
 def separate_hands(
@@ -183,10 +191,13 @@ def separate_hands(
 
     changed = np.flatnonzero(correction.any(axis=1))
     hinged = _HingedHands.at(changed, capsules, poses)
+    seen = [t[changed] for t in trust]
+    wanted = _largest_move(hinged, correction[changed], seen, camera_matrix)
+    correction[changed] /= (1.0 + (wanted / LARGEST_MOVE) ** _CAP_SHARPNESS)[:, None] ** (1.0 / _CAP_SHARPNESS)
     corrected = hinged.correct(correction[changed])
     after, moved = before.copy(), np.zeros(len(time))
     after[:, changed] = _measure(capsules, pairs, corrected)
-    moved[changed] = _largest_move(hinged, correction[changed], [t[changed] for t in trust], camera_matrix)
+    moved[changed] = _largest_move(hinged, correction[changed], seen, camera_matrix)
     for side, (rotation, translation) in zip(sides, corrected, strict=True):
         parted[side].rotation[changed] = rotation
         parted[side].translation[changed] = translation
@@ -221,6 +232,8 @@ def _watch_pairs(capsules: list[HandCapsules]) -> _Pairs:
     finger, other_finger = FINGER[index % COUNT], FINGER[other % COUNT]
     # Within a hand: fingers against other fingers, and all but their first bones against the palm.
     palm = (other_finger < 0) & (RANK[index % COUNT] > 0)
+    # The flesh of the thumb's second bone lies against the index finger's palm bone whenever it is held close.
+    palm &= ~((finger == 0) & (RANK[index % COUNT] == 1) & (other % COUNT == BONES))
     own = (side == other_side) & (finger >= 0) & (palm | (finger < other_finger))
     kept = own | (side < other_side)
     first, second = index[kept], other[kept]
@@ -421,6 +434,7 @@ class _Problem:
         is x = -R^-1 J' f with contact forces f >= 0 that solve (J R^-1 J' + s^2) f = d - J x0 where they act.
         """
         near = None
+        bounded = _Bounded(self.mobility.copy(), np.zeros_like(correction), self.lowest, self.highest)
         for _ in range(_ITERATIONS):
             placed = self.hands.place(correction)
             ends = np.concatenate([hand.ends for hand in placed], axis=1)
@@ -429,12 +443,8 @@ class _Problem:
             rows = self._lever(touch, placed, correction)
             linear = touch.depth - np.einsum("mv,mv->m", rows, correction[touch.frame])
             lever, depth = _pack_by_frame(touch.frame, rows, linear, len(correction))
-            frames, contacts = depth.shape
-            split = lever.reshape(frames, contacts, -1, _VARIABLES).swapaxes(1, 2)  # [N, S, K, V]
-            response = self.mobility @ split.swapaxes(-1, -2)  # [N, S, V, K]
-            force = _solve_forces((split @ response).sum(axis=1), depth)
-            moved = -np.squeeze(response @ force[:, None, :, None], -1).reshape(correction.shape)
-            correction = np.clip(moved, self.lowest, self.highest)
+            for _ in range(_FREEZES):
+                correction = bounded.relax(lever, depth)
         return correction
 
     def _lever(self, touch: _Touch, placed: list[PlacedHand], correction: Array) -> Array:
@@ -457,6 +467,46 @@ class _Problem:
             gain *= rank[:, None] >= _RANKS
             rows[row, start + 3 + (finger % 5 * len(_ANGLES))[:, None] + np.arange(len(_ANGLES))] += gain
         return rows
+
+
+@dataclass(frozen=True, eq=False)
+class _Bounded:
+    """The easiest correction under contact forces, with variables that stop at their bounds.
+
+    Attributes:
+        mobility: [N, S, V, V] answer of the free variables to a force; zero for the stopped ones.
+        rest: [N, S V] the correction without forces, which is not 0 once a variable has stopped elsewhere.
+        lowest, highest: [N, S V] bounds.
+    """
+
+    mobility: Array
+    rest: Array
+    lowest: Array
+    highest: Array
+
+    def relax(self, lever: Array, depth: Array) -> Array:
+        """The correction [N, S V] for levers [N, K, S V] of depths [N, K]; what passes its bound stops for good."""
+        frames, contacts = depth.shape
+        split = lever.reshape(frames, contacts, -1, _VARIABLES).swapaxes(1, 2)  # [N, S, K, V]
+        response = self.mobility @ split.swapaxes(-1, -2)  # [N, S, V, K]
+        pressed = depth + np.squeeze(lever @ self.rest[..., None], -1)
+        force = _solve_forces((split @ response).sum(axis=1), pressed)
+        moved = self.rest - np.squeeze(response @ force[:, None, :, None], -1).reshape(frames, -1)
+        bound = np.clip(moved, self.lowest, self.highest)
+        passed = np.abs(moved - bound) > _PASSED
+        for variable in np.flatnonzero(passed.any(axis=0)):
+            self._stop(variable, np.flatnonzero(passed[:, variable]), bound)
+        return bound
+
+    def _stop(self, variable: int, frames: Array, bound: Array) -> None:
+        """Hold a variable at its bound: the others are what they are when it is known (Gaussian conditioning)."""
+        side, row = divmod(variable, _VARIABLES)
+        own = slice(side * _VARIABLES, (side + 1) * _VARIABLES)
+        column = self.mobility[frames, side, :, row]
+        answer = column / np.maximum(column[:, row : row + 1], 1e-12)
+        missing = bound[frames, variable] - self.rest[frames, variable]
+        self.rest[frames, own] += answer * missing[:, None]
+        self.mobility[frames, side] -= answer[:, :, None] * column[:, None, :]
 
 
 def _hinge_axes(capsules: list[HandCapsules], placed: list[PlacedHand], angles: list[Array]) -> list[Array]:
@@ -518,19 +568,24 @@ def _largest_move(hands: _HingedHands, correction: Array, confidence: list[Array
 
 
 def _solve_forces(coupling: Array, depth: Array) -> Array:
-    """Contact forces [N, K] >= 0 for couplings [N, K, K] and depths [N, K], by projected Gauss-Seidel.
+    """Contact forces [N, K] >= 0 for couplings [N, K, K] and depths [N, K], zero where a pair comes apart.
 
-    Source: Cottle, Pang & Stone, "The Linear Complementarity Problem" (1992), section 5.2.
+    Source: block principal pivoting for linear complementarity problems, Judice & Pires 1994.
     """
-    give = np.einsum("nkk->nk", coupling) + _CONTACT_NOISE**2
+    give = coupling + _CONTACT_NOISE**2 * np.eye(depth.shape[1])
+    active = depth > 0
     force = np.zeros_like(depth)
-    for _ in range(_SWEEPS):
-        for contact in range(depth.shape[1]):
-            pressed = (
-                np.einsum("nk,nk->n", coupling[:, contact], force) - coupling[:, contact, contact] * force[:, contact]
-            )
-            force[:, contact] = np.maximum((depth[:, contact] - pressed) / give[:, contact], 0.0)
-    return force
+    for _ in range(_PIVOTS):
+        both = active[:, :, None] & active[:, None, :]
+        force = np.linalg.solve(np.where(both, give, np.eye(depth.shape[1])), np.where(active, depth, 0.0)[..., None])[
+            ..., 0
+        ]
+        left = depth - np.squeeze(give @ force[..., None], -1)
+        wanted = np.where(active, force > 0, left > 0)
+        if np.array_equal(wanted, active):
+            break
+        active = wanted
+    return np.maximum(force, 0.0)
 
 
 def _pack_by_frame(frame: Array, rows: Array, values: Array, frames: int) -> tuple[Array, Array]:
