@@ -13,8 +13,9 @@ Inside this file a track of T frames and K joints or points is stored as planes 
 time runs along memory, which numpy and LAPACK walk three times as fast as [T, K, D].
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,8 @@ _SNAP_SENSITIVITY = 0.3  # kappa: how soon a jerk counts as a snap that must sta
 _SNAP_WINDOW = 0.15  # seconds over which the energy of a snap is averaged
 _SNAP_SHARE = 0.3  # of the energy that a track takes from its group: fingers, and hands, snap as a whole
 _PASSES = 8
+_STRETCH = 4096  # frames that are solved at once: the arrays of a pass stay in the cache, a minute is one stretch
+_MEMORY = 8.0  # periods of the cut-off after which the past is forgotten, to e^-25
 _MISSING_WEIGHT = 1e-6  # on the bridged start of missing frames: keeps the system regular, pulls on nothing
 _LARGEST_STIFFNESS = 1e12  # (noise / process scale)^2 beyond which doubles cannot solve the system
 
@@ -52,6 +55,7 @@ _SURE = 0.3  # weight from which a frame tells about the noise
 _FOURTH_DIFFERENCE_GAIN = 0.6745 * np.sqrt(70.0)  # from the median of |fourth difference| of white noise to sigma
 
 _START_WINDOW = 0.05  # seconds, sigma of the Gaussian mean that starts the passes
+_START_REACH = 3.5 * _START_WINDOW  # where the Gaussian is cut off
 _START_OUTLIERS = (np.radians(1.6 * 14.0), np.radians(14.0))  # errors that halve twice, in two reweightings
 _EIGENVECTOR_STEPS = 8  # power iterations; the other eigenvalues are some hundredths of the first
 _LASTING = 0.7  # seconds of unrest that no outlier causes: bursts of up to 0.14 s, widened by both windows
@@ -92,7 +96,7 @@ def smooth_rotations(
         [T, J, 4] unit quaternions, sign-continuous; identity for a joint that was never seen.
 
     Raises:
-        ValueError: shapes do not match, or time does not increase.
+        ValueError: shapes do not match, time does not increase, or a cut-off is not above 0.
 
     Source: docs/ARCHITECTURE.md "Smoothing"; chordal mean after Markley et al. 2007, Student-t reweighting after
     Lange, Little & Taylor 1989.
@@ -100,29 +104,23 @@ def smooth_rotations(
     frames, joints = quaternions.shape[:2]
     time = np.arange(frames) / fps if time is None else np.asarray(time, np.float64)
     seen = (np.asarray(valid, bool)[:, None] & (np.asarray(confidence) > 0)).T
-    _check(quaternions, seen, time)
+    cutoff = np.broadcast_to(np.asarray(cutoff, np.float64), joints)
+    _check(quaternions, seen, time, cutoff)
     if frames == 0:
         return quaternions.astype(np.float64)
 
     identity = np.array([1.0, 0.0, 0.0, 0.0])[:, None, None]
     measured = np.where(seen, _to_planes(quaternions), identity)
     measured /= np.sqrt(_square(measured))
-    cutoff = np.broadcast_to(np.asarray(cutoff, np.float64), joints)
-    track = filled = _fill(measured, seen, time, _between_rotations)
+    track = filled = _fill(measured, seen, time, _turn_towards)
     if frames >= 4 and np.isfinite(cutoff).any():
         weight = np.where(seen, np.asarray(confidence).T, 0.0) * _glitch_trust(measured, seen, time)
         start = _start_rotations(measured, weight, time)
         measured = np.where(seen, measured, start)
-
-        def unroll(track: Array) -> tuple[Array, Array]:
-            path = np.zeros((3, joints, frames))
-            np.cumsum(_turn_between(track[..., :-1], track[..., 1:]), axis=-1, out=path[..., 1:])
-            return path, _turn_between(track, measured)
-
-        model = _motion_model(time, cutoff, _ROTATION_NOISE, _share_within_fingers(joints))
-        noise = np.maximum(_jitter(np.add(*unroll(start)), weight, _ROTATION_NOISE), _ROTATION_NOISE_FLOOR)
-        track = _reweighted_passes(start, unroll, _turn, weight=weight, seen=seen, model=model, noise=noise)
-        track = _calm_gaps(track, seen, time, _between_rotations)
+        path, error = _unroll_rotations(start, measured)
+        noise = np.maximum(_jitter(path + error, weight, _ROTATION_NOISE), _ROTATION_NOISE_FLOOR)
+        process = _Process(cutoff, _ROTATION_NOISE, _share_within_fingers(joints))
+        track = _settle(start, measured, weight, seen, time, noise=noise, process=process, chart=_ROTATIONS)
     track = np.where(np.isfinite(cutoff)[:, None], track, filled)
     track = np.ascontiguousarray(track.transpose(2, 1, 0))
     return make_continuous(track / np.linalg.norm(track, axis=-1, keepdims=True))
@@ -150,30 +148,27 @@ def smooth_vectors(
         [T, K, D] smoothed tracks. A track without any positive weight comes back as zeros.
 
     Raises:
-        ValueError: shapes do not match, or time does not increase.
+        ValueError: shapes do not match, time does not increase, or a cut-off is not above 0.
 
     Source: docs/ARCHITECTURE.md "Smoothing"; Student-t reweighting after Lange, Little & Taylor 1989.
     """
     frames, tracks = points.shape[:2]
     time = np.asarray(time, np.float64)
     seen = (np.asarray(weight) > 0).T
-    _check(points, seen, time)
+    cutoff = np.broadcast_to(np.asarray(cutoff, np.float64), tracks)
+    _check(points, seen, time, cutoff)
     if frames == 0:
         return points.astype(np.float64)
 
     measured = np.where(seen, _to_planes(points), 0.0)
-    cutoff = np.broadcast_to(np.asarray(cutoff, np.float64), tracks)
-    track = filled = _fill(measured, seen, time, _between_vectors)
+    track = filled = _fill(measured, seen, time, _move_towards)
     if frames >= 4 and np.isfinite(cutoff).any():
         start = _start_vectors(filled, time)
         measured = np.where(seen, measured, start)
         trust = np.where(seen, np.asarray(weight).T, 0.0)
-        model = _motion_model(time, cutoff, nominal_noise, np.full((tracks, tracks), 1.0 / tracks))
         noise = _vector_noise(measured, trust, nominal_noise)
-        track = _reweighted_passes(
-            start, lambda track: (track, measured - track), np.add, weight=trust, seen=seen, model=model, noise=noise
-        )
-        track = _calm_gaps(track, seen, time, _between_vectors)
+        process = _Process(cutoff, nominal_noise, np.full((tracks, tracks), 1.0 / tracks))
+        track = _settle(start, measured, trust, seen, time, noise=noise, process=process, chart=_VECTORS)
     return np.ascontiguousarray(np.where(np.isfinite(cutoff)[:, None], track, filled).transpose(2, 1, 0))
 
 
@@ -200,13 +195,15 @@ def bridge_gaps(values: Array, seen: Array) -> Array:
     return ((1 - share) * values[known[below]] + share * values[known[above]]).astype(values.dtype)
 
 
-def _check(tracks: Array, seen: Array, time: Array) -> None:
+def _check(tracks: Array, seen: Array, time: Array, cutoff: Array) -> None:
     if seen.shape != tracks.shape[1::-1] or time.shape != tracks.shape[:1]:
         raise ValueError(
             f"tracks {tracks.shape}, weight {seen.T.shape} and time {time.shape} must agree in frames and tracks"
         )
     if np.any(np.diff(time) <= 0):
         raise ValueError("time must increase from frame to frame")
+    if not np.all(cutoff > 0):
+        raise ValueError(f"a cut-off must be above 0 Hz, not {cutoff.min()}")
 
 
 def _to_planes(tracks: Array) -> Array:
@@ -223,79 +220,124 @@ def _square(planes: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class _MotionModel:
-    """What is believed of the motion of K tracks before any frame is looked at.
+class _Chart:
+    """How tracks of one kind are written as vectors, in which the passes solve.
 
     Attributes:
-        time: [T] seconds.
-        difference: [4, T-3] coefficients of the third difference.
-        scale: [K, T-3] of the third difference in calm motion.
-        sharing: [K, K] how a track's energy mixes its own with that of its group.
+        unroll: track and measured -> path [D, K, T] of the track and error [D, K, T] (measured - path).
+        move: track, step [D, K, T] -> track.
+        mix: a, b, share -> in between.
     """
 
-    time: Array
-    difference: Array
-    scale: Array
-    sharing: Array
+    unroll: Callable[[Array, Array], tuple[Array, Array]]
+    move: Callable[[Array, Array], Array]
+    mix: Mix
 
 
-def _motion_model(time: Array, cutoff: Array, nominal_noise: float, groups: Array) -> _MotionModel:
-    """The process whose cut-off is exact at the nominal noise; `groups` [K, K] averages within groups."""
-    pace = (time[3:] - time[:-3]) / 3.0
-    # The cut-off cannot exceed what the frame rate can carry (sin would turn back at Nyquist).
-    cycles = np.minimum(cutoff[:, None] * pace, 0.5)
-    return _MotionModel(
-        time=time,
-        difference=_third_difference(time),
-        scale=nominal_noise * (2.0 * np.sin(np.pi * cycles)) ** 3,
-        sharing=(1 - _SNAP_SHARE) * np.eye(len(groups)) + _SNAP_SHARE * groups,
-    )
+@dataclass(frozen=True)
+class _Process:
+    """What is believed of the motion of K tracks.
+
+    Attributes:
+        cutoff: [K] Hz, exact at the nominal noise.
+        nominal_noise: per axis.
+        groups: [K, K] averages over the tracks that snap together.
+    """
+
+    cutoff: Array
+    nominal_noise: float
+    groups: Array
+
+    def scale(self, time: Array) -> Array:
+        """Of the third difference of calm motion, [K, T-3]."""
+        pace = (time[3:] - time[:-3]) / 3.0
+        # The cut-off cannot exceed what the frame rate can carry (sin would turn back at Nyquist).
+        cycles = np.minimum(self.cutoff[:, None] * pace, 0.5)
+        return self.nominal_noise * (2.0 * np.sin(np.pi * cycles)) ** 3
+
+    def share(self, energy: Array) -> Array:
+        """Mix the energy [K, T-3] of every track with that of its group."""
+        return (1 - _SNAP_SHARE) * energy + _SNAP_SHARE * (self.groups @ energy)
+
+
+def _settle(
+    start: Array,
+    measured: Array,
+    weight: Array,
+    seen: Array,
+    time: Array,
+    *,
+    noise: Array,
+    process: _Process,
+    chart: _Chart,
+) -> Array:
+    """From the start to the smoothed track: the passes in stretches of time, then ends and long gaps."""
+    track = np.empty_like(start)
+    margin = _MEMORY / float(process.cutoff.min())
+    for outer, inner, local in _stretches(time, margin):
+        part = _reweighted_passes(
+            start[..., outer],
+            measured[..., outer],
+            weight[:, outer],
+            seen[:, outer],
+            time[outer],
+            noise=noise[:, None],
+            process=process,
+            chart=chart,
+        )
+        track[..., inner] = part[..., local]
+    return _calm_gaps(track, seen, time, chart.mix)
+
+
+def _stretches(time: Array, margin: float) -> Iterator[tuple[slice, slice, slice]]:
+    """Cut a clip so that all arrays of one stretch fit into the cache: with margins, without, and that in the former.
+
+    Whatever lies a margin of seconds away does not matter, so there are no seams.
+    """
+    count = -(-len(time) // _STRETCH)
+    borders = np.linspace(0, len(time), count + 1).astype(int)
+    for begin, end in pairwise(borders.tolist()):
+        low = int(np.searchsorted(time, time[begin] - margin))
+        high = int(np.searchsorted(time, time[end - 1] + margin, "right"))
+        yield slice(low, high), slice(begin, end), slice(begin - low, end - low)
 
 
 def _reweighted_passes(
     track: Array,
-    unroll: Callable[[Array], tuple[Array, Array]],
-    move: Callable[[Array, Array], Array],
-    *,
+    measured: Array,
     weight: Array,
     seen: Array,
-    model: _MotionModel,
+    time: Array,
+    *,
     noise: Array,
+    process: _Process,
+    chart: _Chart,
 ) -> Array:
-    """Iteratively reweighted least squares from a start track, in its own representation.
-
-    Args:
-        track: the start.
-        unroll: track -> path [D, K, T] in the chart and its error [D, K, T] (measured - path).
-        move: track, step [D, K, T] in the chart -> track.
-        weight, seen: [K, T].
-        model: of the motion.
-        noise: [K] per axis.
-    """
-    noise = noise[:, None]
-    scale = np.maximum(model.scale, noise / np.sqrt(_LARGEST_STIFFNESS))
+    """Iteratively reweighted least squares from a start track; weight and seen [K, T], noise [K, 1]."""
+    difference = _third_difference(time)
+    scale = np.maximum(process.scale(time), noise / np.sqrt(_LARGEST_STIFFNESS))
     missing = _MISSING_WEIGHT + (noise / scale.min(axis=1, keepdims=True)) ** 2 / _LARGEST_STIFFNESS
     weight = np.where(seen, weight, missing)
-    window = _time_window((model.time[:-3] + model.time[1:-2] + model.time[2:-1] + model.time[3:]) / 4.0)
+    window = _time_window((time[:-3] + time[1:-2] + time[2:-1] + time[3:]) / 4.0)
 
     for index in range(_PASSES):
-        path, error = unroll(track)
+        path, error = chart.unroll(track, measured)
         dimension = len(path)
         residual = weight * _square(error) / noise**2
         data_weight = weight * (_MEASUREMENT_FREEDOM + dimension) / (_MEASUREMENT_FREEDOM + residual) / noise**2
-        jerk = _square(_apply(model.difference, path)) / (_SNAP_SENSITIVITY * scale) ** 2
-        energy = model.sharing @ window.mean(jerk)
+        jerk = _square(_apply(difference, path)) / (_SNAP_SENSITIVITY * scale) ** 2
+        energy = process.share(window.mean(jerk))
         if index == 0:
             # A start that follows every snap would keep the outliers. A start that follows none takes a fast wave
             # for outliers on both sides of its middle, and no later pass would believe it again. So the first pass
             # gives way to unrest that lasts longer than outliers do and is larger than noise is.
-            unrest = noise**2 * dimension * _start_gain(model.time) / (_SNAP_SENSITIVITY * scale) ** 2
-            energy = _lasting(energy - _LASTING_MARGIN * unrest, model.time)
+            unrest = noise**2 * dimension * _start_gain(time) / (_SNAP_SENSITIVITY * scale) ** 2
+            energy = _lasting(energy - _LASTING_MARGIN * unrest, time)
         softening = (_PROCESS_FREEDOM + dimension) / (_PROCESS_FREEDOM + energy)
         if index == 0:
             softening = np.minimum(softening, 1.0)
-        smooth = _solve(data_weight, softening / scale**2, model.difference, path + error)
-        track = move(track, smooth - path)
+        smooth = _solve(data_weight, softening / scale**2, difference, path + error)
+        track = chart.move(track, smooth - path)
     return track
 
 
@@ -413,17 +455,19 @@ def _gaussian(seconds: Array) -> Array:
 
 
 def _gaussian_reach(step: float) -> int:
-    """Frames on either side after which the Gaussian window is cut off, at three and a half sigma."""
-    return int(3.5 * _START_WINDOW / step)
+    """Frames on either side that the Gaussian window holds."""
+    return int(_START_REACH / step)
 
 
 def _gaussian_sum(planes: Array, time: Array) -> Array:
     """Sum of [..., T] over a Gaussian window in time."""
-    total = planes.copy()
+    total, term = planes.copy(), np.empty_like(planes)
     for offset in range(1, min(_gaussian_reach(float(np.diff(time).min())) + 1, len(time))):
         share = _gaussian(time[offset:] - time[:-offset])
-        total[..., offset:] += share * planes[..., :-offset]
-        total[..., :-offset] += share * planes[..., offset:]
+        np.multiply(planes[..., :-offset], share, out=term[..., offset:])
+        total[..., offset:] += term[..., offset:]
+        np.multiply(planes[..., offset:], share, out=term[..., offset:])
+        total[..., :-offset] += term[..., offset:]
     return total
 
 
@@ -443,15 +487,22 @@ def _start_rotations(measured: Array, weight: Array, time: Array) -> Array:
     The mean is the first eigenvector of sum w q q^T, so the signs of the quaternions do not matter
     (Markley, Cheng, Crassidis & Oshman 2007, equations 12 and 13).
     """
-    products = np.stack([measured[i] * measured[j] for i in range(4) for j in range(i, 4)])
-    trust, mean = weight, measured
-    for outlier in (*_START_OUTLIERS, None):
-        mean = _first_eigenvector(_gaussian_sum(products * trust, time), mean)
-        if outlier is not None:
-            chord = 4.0 * np.maximum(0.0, 1.0 - np.sum(mean * measured, axis=0) ** 2)  # (2 sin of half the angle)^2
-            trust = weight / (1.0 + chord / outlier**2) ** 2
+    start = np.empty_like(measured)
+    for outer, inner, local in _stretches(time, 3 * _START_REACH):  # three means, each of which reaches that far
+        mean = _chordal_mean(measured[..., outer], weight[:, outer], time[outer])
+        start[..., inner] = mean[..., local]
     near = _gaussian_sum(weight, time) > 0
-    return _fill(mean, near, time, _between_rotations)
+    return _fill(start, near, time, _turn_towards)
+
+
+def _chordal_mean(measured: Array, weight: Array, time: Array) -> Array:
+    products = np.stack([measured[i] * measured[j] for i in range(4) for j in range(i, 4)])
+    mean = _first_eigenvector(_gaussian_sum(products * weight, time), measured)
+    for outlier in _START_OUTLIERS:
+        chord = 4.0 * np.maximum(0.0, 1.0 - np.sum(mean * measured, axis=0) ** 2)  # (2 sin of half the angle)^2
+        trust = weight / (1.0 + chord / outlier**2) ** 2
+        mean = _first_eigenvector(_gaussian_sum(products * trust, time), mean)
+    return mean
 
 
 def _first_eigenvector(products: Array, guess: Array) -> Array:
@@ -559,11 +610,11 @@ def _calm_gaps(track: Array, seen: Array, time: Array, mix: Mix) -> Array:
     return calm
 
 
-def _between_vectors(a: Array, b: Array, share: Array) -> Array:
+def _move_towards(a: Array, b: Array, share: Array) -> Array:
     return a + share * (b - a)
 
 
-def _between_rotations(a: Array, b: Array, share: Array) -> Array:
+def _turn_towards(a: Array, b: Array, share: Array) -> Array:
     """Spherical linear interpolation the short way."""
     return _turn(a, share * _turn_between(a, b))
 
@@ -601,3 +652,18 @@ def _turn(track: Array, vector: Array) -> Array:
     turn[0] = np.cos(half)
     np.multiply(vector, 0.5 * np.sinc(half / np.pi), out=turn[1:])
     return _multiply(track, turn)
+
+
+def _unroll_rotations(track: Array, measured: Array) -> tuple[Array, Array]:
+    """The sum of the small turns of a track [3, J, T] and what is left to the measured rotations."""
+    path = np.zeros((3, *track.shape[1:]))
+    np.cumsum(_turn_between(track[..., :-1], track[..., 1:]), axis=-1, out=path[..., 1:])
+    return path, _turn_between(track, measured)
+
+
+def _unroll_vectors(track: Array, measured: Array) -> tuple[Array, Array]:
+    return track, measured - track
+
+
+_ROTATIONS = _Chart(_unroll_rotations, _turn, _turn_towards)
+_VECTORS = _Chart(_unroll_vectors, np.add, _move_towards)
