@@ -20,8 +20,8 @@ from dir_core.take import Take
 Array = NDArray[Any]
 
 # Two skeletons of one hand: mean distances of the key points in palm lengths, in the picture and, with the middles
-# laid on each other, in space. Copies of one hand lie within 0.15; left and right hands are 0.4 apart in shape, except
-# folded ones seen from the side, which differ in chirality.
+# laid on each other, in space. Copies of one hand lie within 0.2; left and right hands are 0.35 apart in shape, except
+# flat ones, folded and seen from the side (0.23), which differ in chirality.
 _SAME_PLACE: Final = 0.3
 _SAME_SHAPE: Final = 0.3
 _FOLDED_HANDS: Final = 0.3
