@@ -26,7 +26,7 @@ from dir_core.clean_up.capsules import (
     fit_capsules,
     place_capsules,
 )
-from dir_core.conventions import FINGERS, JOINTS, Side
+from dir_core.conventions import FINGERS, JOINTS, KEYPOINTS, Side
 from dir_core.degrees_of_freedom import ANGLE_JOINTS, HIGHEST, LOWEST, angles_from_rotations, rotations_from_angles
 from dir_core.hand_model import HandModel
 
@@ -47,13 +47,13 @@ _PIXEL_NOISE = 0.02  # of the hand length in the image, at confidence 1
 _MOVE_PRIOR = 0.03  # metres
 _BEND_PRIOR = 0.25  # radians
 _SPREAD_PRIOR = 0.1
-_ROUNDS = 3  # solve, ease in time, and solve again for what the easing gave away
-_ITERATIONS = 2  # Gauss-Newton steps of a round
-_PIVOTS = 6  # at most; contacts that act are usually found in three
+_ITERATIONS = (2, 1, 1)  # steps to solve; eased in time, one more for what the easing gave away, twice
+_PIVOTS = 16  # at most; which contacts act is usually found in three
+_BLOCK_PIVOTS = 6  # of these may exchange several contacts at once
 _CONFIDENT = 0.5  # key points seen at least this well are reported when they move
-_FREEZES = 2  # times per step that variables may stop at their bounds and the forces are found anew
+_STOPS = 2  # times per step that variables may stop at their bounds and the forces are found anew
 _PASSED = 1e-4  # radians past a bound that stop a variable
-_NEAR = 0.004  # metres apart at which capsules are watched during a round
+_NEAR = 0.002  # metres apart at which capsules are watched during a round
 _BLOCK = 1024  # frames searched together, so that memory does not grow with the clip
 
 _ANGLES = (0, 1, 3, 4)  # bend and spread of a finger, as columns of ANGLES; twist moves nothing
@@ -175,18 +175,29 @@ def separate_hands(
     pairs = _watch_pairs(capsules)
     poses = [(parted[side].rotation, parted[side].translation) for side in sides]
     before = _measure(capsules, pairs, poses)
-    touching = np.flatnonzero(before.any(axis=0))
-    if len(touching) == 0:
+    if not before.any():
         depth = _as_penetration(sides, before)
         return Parted(parted, depth, depth, np.zeros(len(time)))
 
     trust = [_float(confidence[side]) for side in sides]
-    hinged = _HingedHands.at(touching, capsules, poses)
-    problem = _Problem.at_rest(hinged, pairs, [t[touching] for t in trust], camera_matrix)
+    together = before[0] > 0
+    apart: list[tuple[tuple[int, ...], Array]] = [
+        ((side,), (before[1 + side] > 0) & ~together) for side in range(len(sides))
+    ]
+
+    problems = [
+        _Problem.at_rest(
+            who, np.flatnonzero(when), capsules=capsules, poses=poses, confidence=trust, camera_matrix=camera_matrix
+        )
+        for who, when in [*apart, (tuple(range(len(sides))), together)]
+        if when.any()
+    ]
     correction = np.zeros((len(time), len(sides) * _VARIABLES))
-    for _ in range(_ROUNDS):
+    for steps in _ITERATIONS:
         missing = np.zeros_like(correction)
-        missing[touching] = problem.solve(correction[touching]) - correction[touching]
+        for problem in problems:
+            rows = np.ix_(problem.frames, problem.columns)
+            missing[rows] = problem.solve(correction[rows], steps) - correction[rows]
         correction += _ease(missing, time)
 
     changed = np.flatnonzero(correction.any(axis=1))
@@ -398,44 +409,64 @@ def _by_side(correction: Array) -> list[Array]:
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """The least-squares problem of N frames.
+    """The least-squares problem of one hand or of both in N frames.
 
     Attributes:
+        frames: [N] of the clip.
+        columns: [S V] of the clip's correction that these hands have.
         hands: before the correction.
         pairs: the capsules to keep apart.
         mobility: [N, S, V, V] inverse of the normal matrix of picture and prior, per side.
-        lowest, highest: [N, S V] bounds of the correction.
+        limits: [N, S V] lowest and highest correction.
     """
 
+    frames: Array
+    columns: Array
     hands: _HingedHands
     pairs: _Pairs
     mobility: Array
-    lowest: Array
-    highest: Array
+    limits: tuple[Array, Array]
 
     @classmethod
-    def at_rest(cls, hands: _HingedHands, pairs: _Pairs, confidence: list[Array], camera_matrix: Array) -> "_Problem":
-        """The problem around uncorrected hands, with confidence [N, 21] of every side."""
-        still = np.zeros((len(confidence[0]), len(confidence) * _VARIABLES))
+    def at_rest(
+        cls,
+        sides: tuple[int, ...],
+        frames: Array,
+        *,
+        capsules: list[HandCapsules],
+        poses: list[_Pose],
+        confidence: list[Array],
+        camera_matrix: Array,
+    ) -> "_Problem":
+        """The problem around uncorrected hands: some frames and sides of the clip."""
+        hands = _HingedHands.at(frames, [capsules[side] for side in sides], [poses[side] for side in sides])
+        still = np.zeros((len(frames), len(sides) * _VARIABLES))
         placed = hands.place(still)
         axes = _hinge_axes(hands.capsules, placed, hands.angles)
         resistance = []
-        for side, trust in enumerate(confidence):
+        for side, trust in enumerate(confidence[side][frames] for side in sides):
             moves = _pixel_moves(placed[side], axes[side], camera_matrix)
             weight = trust / (_PIXEL_NOISE * _hand_pixels(hands.capsules[side], placed[side], camera_matrix)[:, None])
-            moves = (moves * weight[..., None, None]).reshape(len(moves), -1, _VARIABLES)
+            moves = (moves * weight[..., None, None]).reshape(len(moves), 2 * len(KEYPOINTS), _VARIABLES)
             resistance.append(moves.swapaxes(1, 2) @ moves + np.diag(_PRIOR**-2.0))
-        return cls(hands, pairs, np.linalg.inv(np.stack(resistance, axis=1)), *hands.bounds())
+        return cls(
+            frames=frames,
+            columns=np.concatenate([np.arange(side * _VARIABLES, (side + 1) * _VARIABLES) for side in sides]),
+            hands=hands,
+            pairs=_watch_pairs(hands.capsules),
+            mobility=np.linalg.inv(np.stack(resistance, axis=1)),
+            limits=hands.bounds(),
+        )
 
-    def solve(self, correction: Array) -> Array:
-        """A better correction [N, S V].
+    def solve(self, correction: Array, steps: int) -> Array:
+        """A better correction [N, S V], after some steps.
 
         Around the present one the depth of a pair is d + J (x - x0). The minimum of x' R x + sum max(depth, 0)^2 / s^2
         is x = -R^-1 J' f with contact forces f >= 0 that solve (J R^-1 J' + s^2) f = d - J x0 where they act.
         """
         near = None
-        bounded = _Bounded(self.mobility.copy(), np.zeros_like(correction), self.lowest, self.highest)
-        for _ in range(_ITERATIONS):
+        bounded = _Bounded(self.mobility.copy(), np.zeros_like(correction), *self.limits)
+        for _ in range(steps):
             placed = self.hands.place(correction)
             ends = np.concatenate([hand.ends for hand in placed], axis=1)
             near = near or _find_near(ends, self.pairs, _NEAR)
@@ -443,8 +474,7 @@ class _Problem:
             rows = self._lever(touch, placed, correction)
             linear = touch.depth - np.einsum("mv,mv->m", rows, correction[touch.frame])
             lever, depth = _pack_by_frame(touch.frame, rows, linear, len(correction))
-            for _ in range(_FREEZES):
-                correction = bounded.relax(lever, depth)
+            correction = bounded.relax(lever, depth)
         return correction
 
     def _lever(self, touch: _Touch, placed: list[PlacedHand], correction: Array) -> Array:
@@ -486,17 +516,30 @@ class _Bounded:
 
     def relax(self, lever: Array, depth: Array) -> Array:
         """The correction [N, S V] for levers [N, K, S V] of depths [N, K]; what passes its bound stops for good."""
-        frames, contacts = depth.shape
-        split = lever.reshape(frames, contacts, -1, _VARIABLES).swapaxes(1, 2)  # [N, S, K, V]
-        response = self.mobility @ split.swapaxes(-1, -2)  # [N, S, V, K]
-        pressed = depth + np.squeeze(lever @ self.rest[..., None], -1)
-        force = _solve_forces((split @ response).sum(axis=1), pressed)
-        moved = self.rest - np.squeeze(response @ force[:, None, :, None], -1).reshape(frames, -1)
-        bound = np.clip(moved, self.lowest, self.highest)
-        passed = np.abs(moved - bound) > _PASSED
-        for variable in np.flatnonzero(passed.any(axis=0)):
-            self._stop(variable, np.flatnonzero(passed[:, variable]), bound)
-        return bound
+        correction = np.empty_like(self.rest)
+        frames = np.arange(len(depth))
+        for _ in range(_STOPS):
+            moved = self._press(frames, lever[frames], depth[frames])
+            bound = np.clip(moved, self.lowest[frames], self.highest[frames])
+            correction[frames] = bound
+            passed = np.abs(moved - bound) > _PASSED
+            for variable in np.flatnonzero(passed.any(axis=0)):
+                stopped = passed[:, variable]
+                self._stop(variable, frames[stopped], bound[stopped, variable])
+            frames = frames[passed.any(axis=1)]
+            if len(frames) == 0:
+                break
+        return correction
+
+    def _press(self, frames: Array, lever: Array, depth: Array) -> Array:
+        """The correction [n, S V] of some frames without regard to bounds."""
+        count, contacts = depth.shape
+        split = lever.reshape(count, contacts, -1, _VARIABLES).swapaxes(1, 2)  # [n, S, K, V]
+        response = self.mobility[frames] @ split.swapaxes(-1, -2)  # [n, S, V, K]
+        rest = self.rest[frames]
+        force = _solve_forces((split @ response).sum(axis=1), depth + np.squeeze(lever @ rest[..., None], -1))
+        moved: Array = rest - np.squeeze(response @ force[:, None, :, None], -1).reshape(count, -1)
+        return moved
 
     def _stop(self, variable: int, frames: Array, bound: Array) -> None:
         """Hold a variable at its bound: the others are what they are when it is known (Gaussian conditioning)."""
@@ -504,7 +547,7 @@ class _Bounded:
         own = slice(side * _VARIABLES, (side + 1) * _VARIABLES)
         column = self.mobility[frames, side, :, row]
         answer = column / np.maximum(column[:, row : row + 1], 1e-12)
-        missing = bound[frames, variable] - self.rest[frames, variable]
+        missing = bound - self.rest[frames, variable]
         self.rest[frames, own] += answer * missing[:, None]
         self.mobility[frames, side] -= answer[:, :, None] * column[:, None, :]
 
@@ -575,17 +618,33 @@ def _solve_forces(coupling: Array, depth: Array) -> Array:
     give = coupling + _CONTACT_NOISE**2 * np.eye(depth.shape[1])
     active = depth > 0
     force = np.zeros_like(depth)
-    for _ in range(_PIVOTS):
-        both = active[:, :, None] & active[:, None, :]
-        force = np.linalg.solve(np.where(both, give, np.eye(depth.shape[1])), np.where(active, depth, 0.0)[..., None])[
-            ..., 0
-        ]
-        left = depth - np.squeeze(give @ force[..., None], -1)
-        wanted = np.where(active, force > 0, left > 0)
-        if np.array_equal(wanted, active):
+    open_frames = np.arange(len(depth))
+    for attempt in range(_PIVOTS):
+        chosen = active[open_frames]
+        force[open_frames] = _solve_active(give[open_frames], depth[open_frames], chosen)
+        left = depth[open_frames] - np.squeeze(give[open_frames] @ force[open_frames, :, None], -1)
+        wrong = np.where(chosen, force[open_frames] <= 0, left > 0)
+        if attempt >= _BLOCK_PIVOTS:  # Murty's rule, one at a time, cannot run in circles
+            wrong &= np.cumsum(wrong[:, ::-1], axis=1)[:, ::-1] == 1
+        active[open_frames] = chosen ^ wrong
+        open_frames = open_frames[wrong.any(axis=1)]
+        if len(open_frames) == 0:
             break
-        active = wanted
     return np.maximum(force, 0.0)
+
+
+def _solve_active(give: Array, depth: Array, active: Array) -> Array:
+    """Forces [N, K] of the active contacts alone."""
+    count = int(active.sum(axis=1).max(initial=0))
+    order = np.argsort(~active, axis=1, kind="stable")[:, :count]
+    used = np.take_along_axis(active, order, axis=1)
+    rows = np.arange(len(give))[:, None]
+    small = np.where(
+        used[:, :, None] & used[:, None, :], give[rows[..., None], order[:, :, None], order[:, None, :]], np.eye(count)
+    )
+    force = np.zeros_like(depth)
+    force[rows, order] = np.linalg.solve(small, np.where(used, depth[rows, order], 0.0)[..., None])[..., 0]
+    return force
 
 
 def _pack_by_frame(frame: Array, rows: Array, values: Array, frames: int) -> tuple[Array, Array]:
