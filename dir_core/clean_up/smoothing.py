@@ -41,7 +41,8 @@ _PASSES = 8
 _STRETCH = 4096  # frames that are solved at once: the arrays of a pass stay in the cache, a minute is one stretch
 _MEMORY = 8.0  # periods of the cut-off after which the past is forgotten, to e^-25
 _MISSING_WEIGHT = 1e-6  # on the bridged start of missing frames: keeps the system regular, pulls on nothing
-_LARGEST_STIFFNESS = 1e12  # (noise / process scale)^2 beyond which doubles cannot solve the system
+_LARGEST_STIFFNESS = 1e10  # process weight over mean data weight; 0.1 Hz at 30 frames per second
+_LEAST_WEIGHT = 1e-12  # data weight over process weight, below which doubles find the system singular
 
 _ROTATION_NOISE = np.radians(6.0) / np.sqrt(3.0)  # nominal, per axis: 6 degrees per frame
 _ROTATION_NOISE_FLOOR = np.radians(0.05)
@@ -118,8 +119,9 @@ def smooth_rotations(
         start = _start_rotations(measured, weight, time)
         measured = np.where(seen, measured, start)
         path, error = _unroll_rotations(start, measured)
-        noise = np.maximum(_jitter(path + error, weight, _ROTATION_NOISE), _ROTATION_NOISE_FLOOR)
+        jitter = np.maximum(_measure_jitter(path + error, weight, _ROTATION_NOISE), _ROTATION_NOISE_FLOOR)
         process = _Process(cutoff, _ROTATION_NOISE, _share_within_fingers(joints))
+        noise = _Noise(jitter, jitter)
         track = _settle(start, measured, weight, seen, time, noise=noise, process=process, chart=_ROTATIONS)
     track = np.where(np.isfinite(cutoff)[:, None], track, filled)
     track = np.ascontiguousarray(track.transpose(2, 1, 0))
@@ -180,7 +182,7 @@ def measure_noise(points: Array, weight: Array, nominal_noise: float) -> Array:
         weight: [T, K] in 0..1; only stretches well above 0 count.
         nominal_noise: taken where too little was seen, in the unit of `points`.
     """
-    return _vector_noise(_to_planes(points), np.asarray(weight).T, nominal_noise)
+    return _vector_noise(_to_planes(points), np.asarray(weight).T, nominal_noise).total
 
 
 def bridge_gaps(values: Array, seen: Array) -> Array:
@@ -260,6 +262,19 @@ class _Process:
         return (1 - _SNAP_SHARE) * energy + _SNAP_SHARE * (self.groups @ energy)
 
 
+@dataclass(frozen=True)
+class _Noise:
+    """Noise per axis of K tracks.
+
+    Attributes:
+        jitter: [K] what differs from frame to frame.
+        total: [K] with what neighbouring frames share.
+    """
+
+    jitter: Array
+    total: Array
+
+
 def _settle(
     start: Array,
     measured: Array,
@@ -267,7 +282,7 @@ def _settle(
     seen: Array,
     time: Array,
     *,
-    noise: Array,
+    noise: _Noise,
     process: _Process,
     chart: _Chart,
 ) -> Array:
@@ -281,7 +296,7 @@ def _settle(
             weight[:, outer],
             seen[:, outer],
             time[outer],
-            noise=noise[:, None],
+            noise=noise,
             process=process,
             chart=chart,
         )
@@ -309,34 +324,36 @@ def _reweighted_passes(
     seen: Array,
     time: Array,
     *,
-    noise: Array,
+    noise: _Noise,
     process: _Process,
     chart: _Chart,
 ) -> Array:
-    """Iteratively reweighted least squares from a start track; weight and seen [K, T], noise [K, 1]."""
+    """Iteratively reweighted least squares from a start track; weight and seen [K, T]."""
+    variance = noise.total[:, None] ** 2
     difference = _third_difference(time)
-    scale = np.maximum(process.scale(time), noise / np.sqrt(_LARGEST_STIFFNESS))
-    missing = _MISSING_WEIGHT + (noise / scale.min(axis=1, keepdims=True)) ** 2 / _LARGEST_STIFFNESS
-    weight = np.where(seen, weight, missing)
+    scale = process.scale(time)
+    weight = np.where(seen, weight, _MISSING_WEIGHT)
     window = _time_window((time[:-3] + time[1:-2] + time[2:-1] + time[3:]) / 4.0)
 
     for index in range(_PASSES):
         path, error = chart.unroll(track, measured)
         dimension = len(path)
-        residual = weight * _square(error) / noise**2
-        data_weight = weight * (_MEASUREMENT_FREEDOM + dimension) / (_MEASUREMENT_FREEDOM + residual) / noise**2
+        residual = weight * _square(error) / variance
+        data_weight = weight * (_MEASUREMENT_FREEDOM + dimension) / (_MEASUREMENT_FREEDOM + residual) / variance
         jerk = _square(_apply(difference, path)) / (_SNAP_SENSITIVITY * scale) ** 2
         energy = process.share(window.mean(jerk))
         if index == 0:
             # A start that follows every snap would keep the outliers. A start that follows none takes a fast wave
             # for outliers on both sides of its middle, and no later pass would believe it again. So the first pass
             # gives way to unrest that lasts longer than outliers do and is larger than noise is.
-            unrest = noise**2 * dimension * _start_gain(time) / (_SNAP_SENSITIVITY * scale) ** 2
+            unrest = noise.jitter[:, None] ** 2 * dimension * _start_gain(time) / (_SNAP_SENSITIVITY * scale) ** 2
             energy = _lasting(energy - _LASTING_MARGIN * unrest, time)
         softening = (_PROCESS_FREEDOM + dimension) / (_PROCESS_FREEDOM + energy)
         if index == 0:
             softening = np.minimum(softening, 1.0)
-        smooth = _solve(data_weight, softening / scale**2, difference, path + error)
+        process_weight = np.minimum(softening / scale**2, _LARGEST_STIFFNESS * data_weight.mean(axis=1, keepdims=True))
+        data_weight = np.maximum(data_weight, _LEAST_WEIGHT * process_weight.max(axis=1, keepdims=True))
+        smooth = _solve(data_weight, process_weight, difference, path + error)
         track = chart.move(track, smooth - path)
     return track
 
@@ -359,8 +376,8 @@ def _apply(difference: Array, path: Array) -> Array:
     return result
 
 
-def _jitter(path: Array, weight: Array, nominal_noise: float) -> Array:
-    """Noise per axis of every track [K] from the fourth difference of [D, K, T], which smooth motion hardly touches."""
+def _measure_jitter(path: Array, weight: Array, nominal_noise: float) -> Array:
+    """White noise per axis of every track [K] of [D, K, T]: smooth motion hardly touches the fourth difference."""
     tracks, frames = weight.shape
     noise = np.full(tracks, float(nominal_noise))
     if frames < 5:
@@ -374,11 +391,12 @@ def _jitter(path: Array, weight: Array, nominal_noise: float) -> Array:
     return noise
 
 
-def _vector_noise(points: Array, weight: Array, nominal_noise: float) -> Array:
-    """Noise per axis of every track [K] of [D, K, T] with the errors that its jitter does not show."""
-    jitter = _jitter(points, weight, nominal_noise)
-    shared = np.minimum(_SHARED_ERROR * jitter, _LARGEST_SHARED_ERROR * nominal_noise)
-    return np.maximum(np.maximum(jitter, shared), _VECTOR_NOISE_FLOOR * nominal_noise)
+def _vector_noise(points: Array, weight: Array, nominal_noise: float) -> _Noise:
+    """Noise of every track of [D, K, T], with the errors that its jitter does not show."""
+    measured = _measure_jitter(points, weight, nominal_noise)
+    jitter = np.maximum(measured, _VECTOR_NOISE_FLOOR * nominal_noise)
+    shared = np.minimum(_SHARED_ERROR * measured, _LARGEST_SHARED_ERROR * nominal_noise)
+    return _Noise(jitter, np.maximum(jitter, shared))
 
 
 @dataclass(frozen=True)
