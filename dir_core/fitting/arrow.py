@@ -25,9 +25,9 @@ _LARGEST_STEP = 0.8  # radians an angle may change in one step
 _TOUCH = 1e-6  # radians beyond a limit at which an angle feels it
 _FLOOR = 1e-9  # on the diagonal, for frames in which too little was measured
 
-# The unknowns of the wrist. Pixels do not feel shift and tilt, 3D landmarks do not feel the position.
+# The unknowns of the wrist.
 POSITION, TURN, SHIFT, TILT = slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 12)
-_IMAGE_PART, _SPACE_PART, _WRIST = slice(0, 6), slice(3, 12), 12
+_WRIST = 12
 
 # Whether an angle moves a landmark of its finger: [angle, finger, landmark]. A finger's first one is its first
 # joint itself, only the thumb's is seen further along.
@@ -145,38 +145,40 @@ class ArrowProblem:
         Gauss-Newton takes the landmarks to move along straight lines. Frames where `curved` [N] is true also know
         their circles: near the minimum such a step lands, where the straight one overshoots and comes back.
         """
-        space_pull, image_pull = _pull(sight.space, seen.trust), _pull(sight.image, seen.trust)
-        space, image = space_pull * sight.space, image_pull * sight.image
-        scale = space_pull / self._landmark_noise
-        glance = _ray_change(sight.landmarks + pose.position[:, None]) * (image_pull / seen.ray_noise)
+        # How firmly a landmark holds on to where it was seen: in space alike in all directions, [21, N], in the image
+        # only across its ray, [3, 3, 21, N]. The forces [3, 21, N] pull it there now.
+        space_hold = _left_trust(sight.space, seen.trust) / self._landmark_noise**2
+        glance = _ray_change(sight.landmarks + pose.position[:, None]) / seen.ray_noise
+        pull = _left_trust(sight.image, seen.trust) * glance
+        image_hold = np.einsum("rckn,rdkn->cdkn", pull, glance)
+        space_force = self._landmark_noise * space_hold * sight.space
+        force = space_force + np.einsum("rckn,rkn->ckn", pull, sight.image)
 
-        # Rows of the Jacobian: d(residual)/d(unknowns of the wrist) of all landmarks, then of the fingers' angles.
-        frames = len(damping)
-        space_rows = np.zeros((3, 9, 21, frames))  # turn, shift, tilt
-        space_rows[:, 0:3] = -_skew(scale * sight.landmarks)
-        space_rows[[0, 1, 2], [3, 4, 5]] = scale
-        space_rows[:, 6:9] = _skew(scale * sight.tilted)
-        image_rows = np.empty((2, 6, 21, frames))  # position, turn
-        image_rows[:, 0:3] = glance
-        for row in range(2):
-            image_rows[row, 3:6] = _cross(sight.landmarks, glance[row])
+        # Normal equations: whatever moves a landmark meets a force there, and the wrist feels it through the arm.
+        finger = np.empty((5, 5 + _WRIST + 1, 5, len(damping)))  # Hessian, coupling with the wrist and gradient
         move = _finger_change(sight)
-        finger_rows = np.empty((5, *move.shape[1:]))
-        np.multiply(move, by_finger(scale), out=finger_rows[:3])
-        np.einsum("rcfkn,cafkn->rafkn", by_finger(glance), move, out=finger_rows[3:])
+        in_space = by_finger(space_hold) * move
+        met = np.einsum("cdfkn,dafkn->cafkn", by_finger(image_hold), move)
+        met += in_space
+        finger[:, :5] = np.einsum("cafkn,cbfkn->abfn", move, met)
+        arms, tilted_arms = by_finger(sight.landmarks)[:, None], by_finger(sight.tilted)[:, None]
+        finger[:, 5:-1] = _feel_at_wrist(met, in_space, arms, tilted_arms).swapaxes(0, 1)
+        finger[:, -1] = np.einsum("cafkn,cfkn->afn", move, by_finger(force))
 
-        wrist = np.zeros((_WRIST, _WRIST + 1, frames))  # Hessian and gradient
-        finger = np.zeros((5, 5 + _WRIST + 1, 5, frames))  # Hessian, coupling with the wrist and gradient
-        coupling = finger[:, 5:-1]
-        finger[:, :5] = np.einsum("rafkn,rbfkn->abfn", finger_rows, finger_rows)
-        for rows, residual, part, fingers in (
-            (image_rows, image, _IMAGE_PART, finger_rows[3:]),
-            (space_rows, space, _SPACE_PART, finger_rows[:3]),
-        ):
-            wrist[part, part] += np.einsum("rakn,rbkn->abn", rows, rows)
-            wrist[part, -1] += np.einsum("rakn,rkn->an", rows, residual)
-            coupling[:, part] += np.einsum("rafkn,rbfkn->abfn", fingers, by_finger(rows))
-            finger[:, -1] += np.einsum("rafkn,rfkn->afn", fingers, by_finger(residual))
+        wrist = np.zeros((_WRIST, _WRIST + 1, len(damping)))  # Hessian and gradient
+        arms, tilted_arms = sight.landmarks[:, None], sight.tilted[:, None]
+        turn = -_skew(sight.landmarks)
+        in_space = space_hold * turn
+        met = np.einsum("cdkn,dakn->cakn", image_hold, turn) + in_space
+        wrist[:, TURN] = _feel_at_wrist(met, in_space, arms, tilted_arms)
+        wrist[TURN, :-1] = wrist[:, TURN].swapaxes(0, 1)
+        wrist[POSITION, POSITION] = image_hold.sum(axis=-2)
+        _on_diagonal(wrist)[SHIFT] = space_hold.sum(axis=-2)
+        in_space = space_hold * _skew(sight.tilted)
+        wrist[SHIFT, TILT] = in_space.sum(axis=-2)
+        wrist[TILT, SHIFT] = wrist[SHIFT, TILT].swapaxes(0, 1)
+        wrist[TILT, TILT] = -_torque(tilted_arms, in_space)
+        wrist[:, -1] = _feel_at_wrist(force, space_force, sight.landmarks, sight.tilted)
 
         beyond = _beyond_limits(pose.angles)
         stiffness = self._usual_pull**2 + _LIMIT_STIFFNESS**2 * (beyond != 0) + _per_angle(np.where(FREE, _FLOOR, 1.0))
@@ -186,19 +188,33 @@ class ArrowProblem:
         _on_diagonal(wrist)[TILT] += self._tilt_pull**2
         _on_diagonal(wrist)[:] = _on_diagonal(wrist) * (1 + damping) + _FLOOR
         if curved is not None:
-            space_force = curved * scale * space
-            force = space_force + curved * np.einsum("rckn,rkn->ckn", glance, image)
-            _add_curvature(wrist, finger, sight, move=move, force=force, space_force=space_force)
+            _add_curvature(wrist, finger, sight, move=move, force=curved * force, space_force=curved * space_force)
         return _solve_arrow(wrist, finger)
+
+
+def _feel_at_wrist(force: Array, space_force: Array, arms: Array, tilted_arms: Array) -> Array:
+    """What forces [3, ..., K, N] on K landmarks, and their part in space, do to the wrist's unknowns: [12, ..., N]."""
+    felt = np.empty((_WRIST, *force.shape[1:-2], force.shape[-1]))
+    felt[SHIFT] = space_force.sum(axis=-2)
+    felt[POSITION] = force.sum(axis=-2) - felt[SHIFT]
+    felt[TURN] = _torque(arms, force)
+    felt[TILT] = -_torque(tilted_arms, space_force)
+    return felt
+
+
+def _torque(arms: Array, force: Array) -> Array:
+    """Sum of arm x force [3, ..., N] over landmarks [3, ..., K, N], without the array of the products."""
+    moment = np.einsum("a...kn,b...kn->ab...n", arms, force)
+    return np.stack([moment[1, 2] - moment[2, 1], moment[2, 0] - moment[0, 2], moment[0, 1] - moment[1, 0]])
 
 
 def _add_curvature(wrist: Array, finger: Array, sight: Sight, *, move: Array, force: Array, space_force: Array) -> None:
     """Second derivatives of the landmarks, weighed by the forces [3, 21, N] that pull at them.
 
-    Turning joint i turns the circle on which joint j beyond it moves a landmark: d2(landmark) = axis_i x move_j
-    (Featherstone 2008, chapter 2). The wrist is a joint before all others.
+    Turning joint i turns the circle on which joint j beyond it moves a landmark: d2(landmark) = axis_i x move_j.
+    The wrist is a joint before all others.
     """
-    torque = _cross(move, by_finger(force)[:, None]).sum(axis=-2)
+    torque = _torque(move, by_finger(force)[:, None])
     circles = np.einsum("cafn,cbfn->abfn", sight.axes, torque)
     for angle in range(5):
         finger[angle, angle:5] += circles[angle, angle:]
@@ -221,24 +237,38 @@ def stop_at_limits(angles: Array, step: Array) -> Array:
 
 def _solve_arrow(wrist: Array, finger: Array) -> tuple[Array, Array]:
     """Eliminate the fingers [5, 5 + 12 + 1, 5 fingers, N], solve the wrist [12, 12 + 1, N], go back to the fingers."""
-    solved = solve(finger.copy())  # [5, 13, 5, N]
-    wrist = wrist - np.einsum("awfn,avfn->wvn", finger[:, 5:-1], solved)
+    _eliminate(finger)
+    coupling = finger[:, 5:-1]
+    wrist = wrist - np.einsum("awfn,avfn->wvn", _on_diagonal(finger)[:, None] * coupling, finger[:, 5:])
     step_wrist = -solve(wrist)[:, 0]
-    step_angles = -solved[:, -1] - np.einsum("awfn,wn->afn", solved[:, :-1], step_wrist)
+    finger[:, -1] += np.einsum("awfn,wn->afn", coupling, step_wrist)
+    step_angles = -_substitute(finger[:, :5], finger[:, -1:])[:, 0]
     return step_wrist, np.clip(step_angles, -_LARGEST_STEP, _LARGEST_STEP)
 
 
 def solve(system: Array) -> Array:
     """Solutions [n, m, ..., N] of systems [n, n + m, ..., N], matrix and right sides side by side; overwrites them.
 
-    Gauss-Jordan; a positive definite matrix needs no pivots.
+    The matrices are symmetric; positive definite ones need no pivoting (Golub & Van Loan 2013, section 4.2).
     """
+    _eliminate(system)
     size = len(system)
-    for i in range(size):
-        system[i, i + 1 :] /= system[i, i]
-        for others in (slice(0, i), slice(i + 1, size)):
-            system[others, i + 1 :] -= system[others, i, None] * system[i, i + 1 :]
-    return system[:, size:]
+    return _substitute(system[:, :size], system[:, size:])
+
+
+def _eliminate(system: Array) -> None:
+    """L D L' of the matrices, in place: D on the diagonal, L' to its right, inv(L D) times the right sides beside."""
+    for i in range(len(system)):
+        below = slice(i + 1, None)
+        system[i, below] /= system[i, i]
+        system[below, below] -= system[below, i, None] * system[i, below]
+
+
+def _substitute(upper: Array, right: Array) -> Array:
+    """Solve for right sides [n, m, ..., N], in place, with matrices [n, n, ..., N] that are 1 on the diagonal."""
+    for i in range(len(upper) - 2, -1, -1):
+        right[i] -= np.einsum("j...n,jm...n->m...n", upper[i, i + 1 :], right[i + 1 :])
+    return right
 
 
 def by_finger(rows: Array) -> Array:
@@ -263,9 +293,9 @@ def _ray_change(placed: Array) -> Array:
     return change
 
 
-def _pull(residual: Array, trust: Array) -> Array:
-    """Square root of trust and Cauchy weight [21, N] of residuals [D, 21, N]."""
-    return np.sqrt(trust / (1 + _square(residual) / _CAUCHY**2))
+def _left_trust(residual: Array, trust: Array) -> Array:
+    """Trust [21, N] after the Cauchy weight of residuals [D, 21, N] in sigmas."""
+    return trust / (1 + _square(residual) / _CAUCHY**2)
 
 
 def _beyond_limits(angles: Array) -> Array:

@@ -37,7 +37,7 @@ _ITERATIONS = 8
 _PLACE_ITERATIONS = 4
 _DAMPING = 1e-3
 _ACCEPTED, _REJECTED = 0.2, 8.0  # factors on the damping
-_SMALL_TURN, _SMALL_MOVE = np.radians(0.05), 5e-5  # radians and metres; smaller steps are not worth another one
+_SMALL_TURN, _SMALL_MOVE = np.radians(0.03), 3e-5  # radians and metres; smaller steps are not worth another one
 _BLOCK = 512  # frames solved together: the cost of a call is shared, and memory does not grow with the clip
 
 
@@ -191,6 +191,7 @@ def _descend(problem: ArrowProblem, seen: Measurements, pose: Pose, *, from_near
     left = np.arange(seen.trust.shape[-1])
     damping = np.full(len(left), _DAMPING)
     curved = np.full(len(left), True) if from_nearby else None
+    last_size = np.full(len(left), 1e-9)
     sight = problem.look(seen, pose)
     for iteration in range(_ITERATIONS):
         wrist, angles = problem.step(seen, pose, sight, damping, curved)
@@ -210,7 +211,10 @@ def _descend(problem: ArrowProblem, seen: Measurements, pose: Pose, *, from_near
         curved = None if curved is None else better
 
         turn = np.maximum(np.abs(angles).max(axis=(0, 1)), np.abs(wrist[TURN]).max(axis=0))
-        going = ~((turn <= _SMALL_TURN) & (np.abs(wrist[POSITION]).max(axis=0) <= _SMALL_MOVE))  # NaN goes on
+        size = np.maximum(turn / _SMALL_TURN, np.abs(wrist[POSITION]).max(axis=0) / _SMALL_MOVE)
+        pace = np.where(better, np.minimum(size / last_size, 1.0), 1.0)
+        last_size = np.where(better, size, last_size)
+        going = ~(size * pace <= 1)  # the next step; NaN goes on
         going &= iteration < _ITERATIONS - 1
         if going.all():
             continue
@@ -218,6 +222,7 @@ def _descend(problem: ArrowProblem, seen: Measurements, pose: Pose, *, from_near
             result[..., left[~going]] = now[..., ~going]
         if not going.any():
             break
+        last_size = last_size[going]
         left, damping, curved = left[going], damping[going], None if curved is None else curved[going]
         seen, pose, sight = take_frames(seen, going), take_frames(pose, going), take_frames(sight, going)
     return arrived, keypoints
