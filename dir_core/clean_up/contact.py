@@ -53,7 +53,7 @@ _BLOCK_PIVOTS = 6  # of these may exchange several contacts at once
 _CONFIDENT = 0.5  # key points seen at least this well are reported when they move
 _STOPS = 2  # times per step that variables may stop at their bounds and the forces are found anew
 _PASSED = 1e-4  # radians past a bound that stop a variable
-_NEAR = 0.002  # metres apart at which capsules are watched during a round
+_NEAR = 0.004  # metres apart at which capsules are watched during a round
 _BLOCK = 1024  # frames searched together, so that memory does not grow with the clip
 
 _ANGLES = (0, 1, 3, 4)  # bend and spread of a finger, as columns of ANGLES; twist moves nothing
@@ -376,15 +376,14 @@ class _HingedHands:
 
     def correct(self, correction: Array) -> list[_Pose]:
         """Poses of every side after a correction [N, S V]."""
-        return [
-            (
-                rotations.multiply(rotations_from_angles(hand.geometry, rotation[:, 0], angles), remainder),
-                translation + part[:, :3],
-            )
-            for hand, (rotation, translation), angles, remainder, part in zip(
-                self.capsules, self.poses, self.turned(correction), self.remainder, _by_side(correction), strict=True
-            )
-        ]
+        corrected = []
+        for hand, pose, angles, remainder, part in zip(
+            self.capsules, self.poses, self.turned(correction), self.remainder, _by_side(correction), strict=True
+        ):
+            rotation = rotations.multiply(rotations_from_angles(hand.geometry, pose[0][:, 0], angles), remainder)
+            rotation[:, 0] = pose[0][:, 0]
+            corrected.append((rotation, pose[1] + part[:, :3]))
+        return corrected
 
     def place(self, correction: Array) -> list[PlacedHand]:
         """Both hands in space after a correction [N, S V]."""
@@ -449,12 +448,15 @@ class _Problem:
             weight = trust / (_PIXEL_NOISE * _hand_pixels(hands.capsules[side], placed[side], camera_matrix)[:, None])
             moves = (moves * weight[..., None, None]).reshape(len(moves), 2 * len(KEYPOINTS), _VARIABLES)
             resistance.append(moves.swapaxes(1, 2) @ moves + np.diag(_PRIOR**-2.0))
+        free = slice(3 if len(sides) == 1 else 0, None)  # a wrist need not move for its own fingers
+        mobility = np.zeros((len(frames), len(sides), _VARIABLES, _VARIABLES))
+        mobility[..., free, free] = np.linalg.inv(np.stack(resistance, axis=1)[..., free, free])
         return cls(
             frames=frames,
             columns=np.concatenate([np.arange(side * _VARIABLES, (side + 1) * _VARIABLES) for side in sides]),
             hands=hands,
             pairs=_watch_pairs(hands.capsules),
-            mobility=np.linalg.inv(np.stack(resistance, axis=1)),
+            mobility=mobility,
             limits=hands.bounds(),
         )
 
