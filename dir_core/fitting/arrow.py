@@ -174,10 +174,10 @@ class ArrowProblem:
         wrist[TURN, :-1] = wrist[:, TURN].swapaxes(0, 1)
         wrist[POSITION, POSITION] = image_hold.sum(axis=-2)
         _on_diagonal(wrist)[SHIFT] = space_hold.sum(axis=-2)
-        in_space = space_hold * _skew(sight.tilted)
-        wrist[SHIFT, TILT] = in_space.sum(axis=-2)
+        against_tilt: Array = space_hold * _skew(sight.tilted)
+        wrist[SHIFT, TILT] = against_tilt.sum(axis=-2)
         wrist[TILT, SHIFT] = wrist[SHIFT, TILT].swapaxes(0, 1)
-        wrist[TILT, TILT] = -_torque(tilted_arms, in_space)
+        wrist[TILT, TILT] = -_torque(tilted_arms, against_tilt)
         wrist[:, -1] = _feel_at_wrist(force, space_force, sight.landmarks, sight.tilted)
 
         beyond = _beyond_limits(pose.angles)
