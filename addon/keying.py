@@ -63,9 +63,8 @@ def key_armature(
     interval ease in and out.
     Custom properties are CONSTANT: a frame's value says nothing about the time before it.
 
-    With `reduce`, every bone has its own few keys instead of one on each frame. Their handles end at thirds of the
-    intervals, where Blender's curve is the cubic for which the bound was proven: ALIGNED where it has one tangent,
-    FREE elsewhere.
+    With `reduce`, every bone has its own few keys instead of one on each frame. Their handles are the fitted ones for
+    which the bound was proven: ALIGNED where the curve has one tangent, FREE elsewhere.
 
     Args:
         armature: the armature object.
@@ -209,9 +208,7 @@ def _write_channel(channel: list[Any], frames: Array, values: Array, key_types: 
 
 def _write_reduced_channel(channel: list[Any], frames: Array, reduced: ReducedCurve, key_types: Array) -> None:
     keyed, types = frames[reduced.rows], key_types[reduced.rows]
-    # Outside the keys a handle of any length will do.
-    before = np.concatenate([[1.0], np.diff(keyed) / 3.0])[: len(keyed)]
-    after = np.concatenate([np.diff(keyed) / 3.0, [1.0]])[: len(keyed)]
+    before, after = reduced.left_reach, reduced.right_reach
     handle_types = np.where(reduced.is_smooth, _ALIGNED, _FREE).astype(np.int32)
     for index, curve in enumerate(channel):
         value, left, right = (each[:, index] for each in (reduced.values, reduced.left_slope, reduced.right_slope))

@@ -3,12 +3,13 @@
 Blender imports this file, so it stands on numpy alone. It knows curves of vectors and rotations, not F-curves.
 
 The reference is the take itself, its frames joined by slerp or by straight lines. Keys stay on the take's own frames
-and values; between two keys each component is the cubic that a Bezier F-curve with handles at thirds of the interval
-draws, so the slopes at its two ends are all there is to choose. Nothing is accepted unless it was measured at ten
-samples per frame.
+and values; between two keys each component is the cubic Bezier curve that an F-curve draws. Its handles are fitted in
+slope and in length, the length shared by the components of a curve: with free lengths a quarter of the keys fewer are
+needed than with handles at thirds. Nothing is accepted unless it was measured at ten samples per frame.
 """
 
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -26,11 +27,15 @@ DEFAULT_DISTANCE: Final = 0.001
 """Metres that a reduced position may be off."""
 
 _SAMPLES_PER_FRAME = 10  # at which the bound is proven
-_MINIMAX_PASSES = 5  # one finds 15 % more keys, thirty 1 % fewer
-_HOPELESS = 1.8  # times the bound: so far away, reweighting never came back
+_MINIMAX_PASSES = 5  # after the first; twelve find 5 % fewer keys in three times the time
+_HOPELESS = 3.0  # times the bound: so far away, the next passes hardly ever came back
+_THIRD = 1.0 / 3.0
+_LENGTH_RANGE = (0.05, 0.9)  # of the interval
+_LENGTH_STEP = 0.3  # the most that one step may change a length
+_NEWTON_STEPS = 6  # exact to 1e-11 for all lengths in the range
 _LEAST_WEIGHT = 1e-3  # of the worst sample's: a sample that fits now may not fit after the next pass
 _FIRST_GUESS = 8  # frames that the first segment tries to reach
-_LONGEST_STRETCH = 512  # frames; a key more in so many, and long clips are walked several times as fast
+_LONGEST_STRETCH = 256  # frames; a key more in so many, and long clips are walked several times as fast
 _FRAMES_TOGETHER = 64_000  # of all curves; bounds the memory at some 100 MB
 _SHORTEST_HOLD = 6  # equal intervals in a row that count as a held pose, not as a coincidence
 
@@ -65,7 +70,7 @@ class KeyReduction:
 
 @dataclass(frozen=True, eq=False)
 class ReducedCurve:
-    """The keys of one curve: a cubic Hermite spline through K of the T given frames.
+    """The keys of one curve: Bezier segments through K of the T given frames.
 
     Attributes:
         rows: [K] indices into the given frames, increasing, the first and the last frame included.
@@ -73,12 +78,15 @@ class ReducedCurve:
         left_slope: [K, D] per second, where the curve arrives at a key; on the first as it leaves.
         right_slope: [K, D] per second, where it leaves; on the last as it arrives. Equal to `left_slope` where the
             bound allows a smooth join.
+        left_reach, right_reach: [K] seconds, how far before and after its key a handle ends.
     """
 
     rows: Array
     values: Array
     left_slope: Array
     right_slope: Array
+    left_reach: Array
+    right_reach: Array
 
     @property
     def is_smooth(self) -> Array:
@@ -132,10 +140,12 @@ def sample_curve(curve: ReducedCurve, time: Array, at: Array) -> Array:
     left = np.clip(np.searchsorted(keyed, at, side="right") - 1, 0, len(keyed) - 2)
     span = keyed[left + 1] - keyed[left]
     share = np.clip((at - keyed[left]) / span, 0.0, 1.0)
-    ease, leave, arrive = (each[:, None] for each in _hermite(share))
+    leave, arrive = curve.right_reach[left], curve.left_reach[left + 1]
+    position = _place_on_curve(share, leave / span, arrive / span)
     start, end = curve.values[left], curve.values[left + 1]
-    tangents = leave * curve.right_slope[left] + arrive * curve.left_slope[left + 1]
-    return start + ease * (end - start) + span[:, None] * tangents
+    pull = _handle_basis(position) * np.stack([leave, -arrive])
+    tangents = pull[0, :, None] * curve.right_slope[left] + pull[1, :, None] * curve.left_slope[left + 1]
+    return start + _ease(position)[:, None] * (end - start) + tangents
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,11 +164,29 @@ class _Reference:
     on_sphere: bool
 
 
+@dataclass(frozen=True, eq=False)
+class _Handles:
+    """The inner handles of M segments.
+
+    Attributes:
+        length: [2, M] in time, as shares of the segment.
+        offset: [2, D, M] in value, from the key that the handle belongs to.
+        error: [M] the largest that the segment has with them.
+    """
+
+    length: Array
+    offset: Array
+    error: Array
+
+
 def _reduce(values: Array, time: Array, bound: float, *, on_sphere: bool) -> list[ReducedCurve]:
     frames, curves, _ = values.shape
     if frames < 2:
         flat = np.zeros_like(values)
-        return [ReducedCurve(np.arange(frames), values[:, c], flat[:, c], flat[:, c]) for c in range(curves)]
+        reach = np.ones(frames)
+        return [
+            ReducedCurve(np.arange(frames), values[:, c], flat[:, c], flat[:, c], reach, reach) for c in range(curves)
+        ]
     reduced = []
     together = max(1, _FRAMES_TOGETHER // frames)
     for some in range(0, curves, together):
@@ -170,14 +198,22 @@ def _reduce(values: Array, time: Array, bound: float, *, on_sphere: bool) -> lis
 
 
 def _collect_keys(values: Array, segments: tuple[Array, ...]) -> list[ReducedCurve]:
-    curve, first, leave, arrive = segments
+    curve, first, leave, arrive, reach = segments
     reduced = []
     for c in range(values.shape[1]):
         own = curve == c
         rows = np.append(first[own], len(values) - 1)
         right, left = leave[:, own].T, arrive[:, own].T
+        leaving, arriving = reach[:, own]
         reduced.append(
-            ReducedCurve(rows, values[rows, c], np.concatenate([right[:1], left]), np.concatenate([right, left[-1:]]))
+            ReducedCurve(
+                rows,
+                values[rows, c],
+                left_slope=np.concatenate([right[:1], left]),
+                right_slope=np.concatenate([right, left[-1:]]),
+                left_reach=np.concatenate([leaving[:1], arriving]),
+                right_reach=np.concatenate([leaving, arriving[-1:]]),
+            )
         )
     return reduced
 
@@ -235,7 +271,7 @@ def _walk(reference: _Reference, curve: Array, first: Array, last: Array) -> tup
     while len(walking):
         asking = walking[bad[walking] - good[walking] > 1]
         if len(asking):
-            within = _Segments(reference, curve[asking], start[asking], test[asking]).fit()[2] <= reference.bound
+            within = _Segments(reference, curve[asking], start[asking], test[asking]).fit().error <= reference.bound
             good[asking[within]] = test[asking[within]]
             bad[asking[~within]] = test[asking[~within]]
         # Half as far again each time, then halving what is between near enough and too far.
@@ -253,92 +289,152 @@ def _walk(reference: _Reference, curve: Array, first: Array, last: Array) -> tup
 
 
 def _join_smoothly(reference: _Reference, curve: Array, first: Array, last: Array) -> tuple[Array, ...]:
-    """Curve [M], first row [M] and slopes [D, M] at which the segments leave and arrive, one tangent where allowed.
+    """Curve [M], first row [M], slopes [D, M] to leave and to arrive, handle lengths [2, M]; one tangent where allowed.
 
     Every second key first, then those between: each segment then has only one end that changes.
     """
     segments = _Segments(reference, curve, first, last)
-    leave, arrive, _ = segments.fit()
+    handles = segments.fit()
+    reach = handles.length * segments.span
+    leave, arrive = handles.offset[0] / reach[0], -handles.offset[1] / reach[1]
     still = ~np.any(leave, axis=0) & ~np.any(arrive, axis=0)
     before = np.flatnonzero(curve[1:] == curve[:-1])  # the segments that another one follows
     after = before + 1
-    # A slope bends its own segment in proportion to that one's length. A held pose stays held.
-    weight = segments.span
-    shared = (weight[before] * arrive[:, before] + weight[after] * leave[:, after]) / (weight[before] + weight[after])
+    # A slope bends its own segment in proportion to its handle's length. A held pose stays held.
+    left, right = reach[1, before], reach[0, after]
+    shared = (left * arrive[:, before] + right * leave[:, after]) / (left + right)
     shared[:, still[before] | still[after]] = 0.0
     for parity in (0, 1):
         tried = (before - np.searchsorted(curve, curve[before])) % 2 == parity
         new_leave, new_arrive = leave.copy(), arrive.copy()
         new_arrive[:, before[tried]] = shared[:, tried]
         new_leave[:, after[tried]] = shared[:, tried]
-        within = segments.error(new_leave, new_arrive) <= reference.bound
+        offset = np.stack([new_leave * reach[0], -new_arrive * reach[1]])
+        within = segments.error(replace(handles, offset=offset)) <= reference.bound
         kept = tried & within[before] & within[after]
         arrive[:, before[kept]] = shared[:, kept]
         leave[:, after[kept]] = shared[:, kept]
-    return curve, first, leave, arrive
+    return curve, first, leave, arrive, reach
 
 
 class _Segments:
     """M cubic segments over stretches of the reference, their N samples behind each other in one long list.
 
-    Each starts and ends on the reference; the slopes at its ends are free. Components come first, [D, N] and [D, M].
+    Each starts and ends on the reference; its two handles are free, in length and in offset. Components come first,
+    [D, N] and [D, M].
     """
 
     def __init__(self, reference: _Reference, curve: Array, first: Array, last: Array) -> None:
         begin, end = first * _SAMPLES_PER_FRAME, last * _SAMPLES_PER_FRAME
-        self._reference = reference
+        self._bound, self._on_sphere = reference.bound, reference.on_sphere
         self._count = end - begin + 1
         self._begin = np.cumsum(self._count) - self._count
         rows = np.arange(self._count.sum()) + self._spread(begin - self._begin)
         self.span = reference.time[end] - reference.time[begin]
-        share = (reference.time[rows] - self._spread(reference.time[begin])) / self._spread(self.span)
-        ease, self._leave, self._arrive = _hermite(share)
+        self._share: Array = (reference.time[rows] - self._spread(reference.time[begin])) / self._spread(self.span)
         start = reference.samples[:, curve, begin]
-        step = reference.samples[:, curve, end] - start
-        self._target = reference.samples[:, self._spread(curve), rows]
-        self._base = self._spread(start) + ease * self._spread(step)
+        self._start: Array = self._spread(start)
+        self._step: Array = self._spread(reference.samples[:, curve, end] - start)
+        self._target: Array = reference.samples[:, self._spread(curve), rows]
 
-    def fit(self) -> tuple[Array, Array, Array]:
-        """Slopes [D, M] at both ends and the largest error [M], of the slopes that make it smallest.
+    def fit(self) -> _Handles:
+        """The handles that make the largest error smallest, as far as the bound asks for it.
 
-        Least squares, reweighted by the errors themselves until the largest is small (Lawson 1961).
+        Least squares, reweighted by the errors themselves until the largest is small (Lawson 1961). Before each new
+        pass the lengths take a Gauss-Newton step, with the offsets projected out (Kaufman 1975).
         """
-        bound = self._reference.bound
-        a, b = self._leave, self._arrive
-        wanted: Array = self._target - self._base
-        weight: Array = np.ones_like(a)
-        leave, arrive, error = np.zeros(0), np.zeros(0), np.full(len(self.span), np.inf)
-        undecided: Array = np.ones(len(self.span), bool)
-        for passed in range(_MINIMAX_PASSES):
-            wa, wb = weight * a, weight * b
-            aa, ab, bb = self._sum(wa * a), self._sum(wa * b), self._sum(wb * b)
-            ra, rb = self._sum(wa * wanted), self._sum(wb * wanted)
-            determinant: Array = aa * bb - ab * ab
-            new_leave, new_arrive = (bb * ra - ab * rb) / determinant, (aa * rb - ab * ra) / determinant
-            distance = self._distance(new_leave, new_arrive)
-            new_error = np.maximum.reduceat(distance, self._begin)
-            if passed == 0:
-                leave, arrive, error = new_leave, new_arrive, new_error.copy()
-            else:
-                better = undecided & (new_error < error)
-                leave[:, better], arrive[:, better] = new_leave[:, better], new_arrive[:, better]
-                error[better] = new_error[better]
-            undecided = undecided & (error > bound) & (error < _HOPELESS * bound)
+        rest, owner = self, np.arange(len(self.span))
+        length = np.full((2, len(owner)), _THIRD)
+        position = self._share  # with handles of a third, time and the position on the Bezier curve are the same
+        weight = np.ones_like(position)
+        offset = self._best_offset(position, weight)
+        value = self._value(position, offset)
+        distance, error = self._distance(value)
+        best = _Handles(length.copy(), offset.copy(), error.copy())
+        for _ in range(_MINIMAX_PASSES):
+            undecided = (best.error[owner] > self._bound) & (best.error[owner] < _HOPELESS * self._bound)
             if not undecided.any():
                 break
-            weight *= distance / self._spread(np.maximum(new_error, bound)) + _LEAST_WEIGHT
-        return leave / self.span, arrive / self.span, error
+            weight = weight * (distance / rest._spread(np.maximum(error, np.finfo(float).tiny)) + _LEAST_WEIGHT)
+            if not undecided.all():
+                samples = rest._spread(undecided)
+                rest, owner = rest._only(undecided), owner[undecided]
+                length, offset = length[:, undecided], offset[..., undecided]
+                position, weight, value = position[samples], weight[samples], value[:, samples]
+            step = rest._length_step(position, weight, value, length, offset)
+            length = np.clip(length + step, *_LENGTH_RANGE)
+            length /= np.maximum(length.sum(axis=0), 1.0)  # Blender forces handles apart that reach past each other
+            position = _place_on_curve(rest._share, *rest._spread(length))
+            offset = rest._best_offset(position, weight)
+            value = rest._value(position, offset)
+            distance, error = rest._distance(value)
+            better = error < best.error[owner]
+            best.length[:, owner[better]] = length[:, better]
+            best.offset[..., owner[better]] = offset[..., better]
+            best.error[owner[better]] = error[better]
+        return best
 
-    def error(self, leave: Array, arrive: Array) -> Array:
-        """Largest error [M] of segments with these slopes [D, M]."""
-        return np.maximum.reduceat(self._distance(leave * self.span, arrive * self.span), self._begin)
+    def error(self, handles: _Handles) -> Array:
+        """Largest error [M] of segments with these handles."""
+        position = _place_on_curve(self._share, *self._spread(handles.length))
+        return self._distance(self._value(position, handles.offset))[1]
 
-    def _distance(self, leave: Array, arrive: Array) -> Array:
-        cubic: Array = self._base + self._leave * self._spread(leave) + self._arrive * self._spread(arrive)
-        if self._reference.on_sphere:
-            cubic /= np.sqrt(np.einsum("dn,dn->n", cubic, cubic))
-        cubic -= self._target
-        return np.sqrt(np.einsum("dn,dn->n", cubic, cubic))
+    def _only(self, which: Array) -> "_Segments":
+        """The segments `which` [M] alone."""
+        only = copy(self)
+        samples = self._spread(which)
+        only._count = self._count[which]
+        only._begin = np.cumsum(only._count) - only._count
+        only.span, only._share = self.span[which], self._share[samples]
+        only._start, only._step, only._target = (each[:, samples] for each in (self._start, self._step, self._target))
+        return only
+
+    def _best_offset(self, position: Array, weight: Array) -> Array:
+        """Offsets [2, D, M] of the least squared error."""
+        flat = self._start + _ease(position) * self._step
+        return self._project(_handle_basis(position), weight, self._target - flat)
+
+    def _length_step(self, position: Array, weight: Array, value: Array, length: Array, offset: Array) -> Array:
+        """Gauss-Newton step [2, M] of the lengths.
+
+        Where a handle grows, the time at which the curve passes a sample's place moves, and with it the value.
+        """
+        basis = _handle_basis(position)
+        speed = self._value_speed(position, offset) / _time_speed(position, *self._spread(length))
+        turns = np.stack([-speed * basis[0], speed * basis[1]])
+        inside = self._project(basis, weight, turns)
+        turns -= basis[0] * self._spread(inside[0]) + basis[1] * self._spread(inside[1])
+        pairs = ((turns[0], turns[0]), (turns[0], turns[1]), (turns[1], turns[1]))
+        normal = [self._sum(weight * np.einsum("dn,dn->n", one, other)) for one, other in pairs]
+        pull = self._sum(weight * np.einsum("kdn,dn->kn", turns, self._target - value))
+        return np.clip(_solve_pair(*normal, *pull), -_LENGTH_STEP, _LENGTH_STEP)
+
+    def _project(self, basis: Array, weight: Array, values: Array) -> Array:
+        """Offsets [2, ..., M] that come closest to `values` [..., N]."""
+        leave, arrive = weight * basis
+        normal = self._sum(leave * basis[0]), self._sum(leave * basis[1]), self._sum(arrive * basis[1])
+        return _solve_pair(*normal, self._sum(leave * values), self._sum(arrive * values))
+
+    def _value(self, position: Array, offset: Array) -> Array:
+        basis = _handle_basis(position)
+        handles = basis[0] * self._spread(offset[0]) + basis[1] * self._spread(offset[1])
+        return self._start + _ease(position) * self._step + handles
+
+    def _value_speed(self, position: Array, offset: Array) -> Array:
+        rest = 1.0 - position
+        return (
+            6.0 * position * rest * self._step
+            + 3.0 * rest * (1.0 - 3.0 * position) * self._spread(offset[0])
+            + 3.0 * position * (2.0 - 3.0 * position) * self._spread(offset[1])
+        )
+
+    def _distance(self, value: Array) -> tuple[Array, Array]:
+        """Of every sample [N], and the largest of every segment [M]."""
+        if self._on_sphere:
+            value = value / np.sqrt(np.einsum("dn,dn->n", value, value))
+        difference = value - self._target
+        distance = np.sqrt(np.einsum("dn,dn->n", difference, difference))
+        return distance, np.maximum.reduceat(distance, self._begin)
 
     def _spread(self, values: Array) -> Array:
         return np.repeat(values, self._count, axis=-1)
@@ -347,7 +443,36 @@ class _Segments:
         return np.add.reduceat(values, self._begin, axis=-1)
 
 
-def _hermite(share: Array) -> tuple[Array, Array, Array]:
-    """The cubic Hermite basis at shares [N] of an interval: ease from start to end, and the slopes at both ends."""
-    rest = 1.0 - share
-    return share * share * (3.0 - 2.0 * share), share * rest * rest, -share * share * rest
+def _ease(position: Array) -> Array:
+    """From 0 at the first key to 1 at the second, with flat handles."""
+    return position * position * (3.0 - 2.0 * position)
+
+
+def _handle_basis(position: Array) -> Array:
+    """[2, N] how much the right handle of the first key and the left one of the second pull."""
+    both = 3.0 * position * (1.0 - position)
+    arrive = both * position
+    return np.stack([both - arrive, arrive])
+
+
+def _time_speed(position: Array, leave: Array, arrive: Array) -> Array:
+    # The derivative of the time in _place_on_curve, ordered by powers.
+    return 3.0 * leave + position * (
+        6.0 - 12.0 * leave - 6.0 * arrive + position * 3.0 * (3.0 * (leave + arrive) - 2.0)
+    )
+
+
+def _place_on_curve(share: Array, leave: Array, arrive: Array) -> Array:
+    """Where on a Bezier curve with handles of these lengths a share [N] of the time lies; Newton."""
+    position = share
+    for _ in range(_NEWTON_STEPS):
+        basis = _handle_basis(position)
+        time = _ease(position) + leave * basis[0] - arrive * basis[1]
+        position = np.clip(position - (time - share) / _time_speed(position, leave, arrive), 0.0, 1.0)
+    return position
+
+
+def _solve_pair(aa: Array, ab: Array, bb: Array, a: Array, b: Array) -> Array:
+    """Both unknowns [2, ...] of symmetric 2x2 systems; zero where the right side is."""
+    determinant = np.maximum(aa * bb - ab * ab, np.finfo(float).tiny)
+    return np.stack([(bb * a - ab * b) / determinant, (aa * b - ab * a) / determinant])

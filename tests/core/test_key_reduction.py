@@ -96,10 +96,10 @@ def test_keys_lie_on_the_takes_frames_and_the_first_and_last_are_kept():
 
 
 def test_a_cubic_needs_two_keys_and_has_its_own_slopes():
-    time = np.linspace(0.0, 2.0, 400)
+    time = np.linspace(0.0, 2.0, 240)
     path = np.stack([time**3 - 2 * time, 1 - time**2], axis=-1)
     (curve,) = reduce_position_keys(path[:, None], time)
-    assert curve.rows.tolist() == [0, 399]
+    assert curve.rows.tolist() == [0, 239]
     np.testing.assert_allclose(curve.right_slope[0], [-2, 0], atol=0.01)
     np.testing.assert_allclose(curve.left_slope[1], [10, -4], atol=0.01)
     between = sample_curve(curve, time, np.array([0.5, 1.5]))
@@ -223,7 +223,7 @@ def test_a_long_clip_is_cut_where_it_moves_but_not_where_it_holds():
     turns = waving(time, bones=2)
     turns[:, 1] = turns[0, 1]
     moving, still = reduce_rotation_keys(turns, time)
-    assert {512, 1024} <= set(moving.rows.tolist())
+    assert {256, 512, 768, 1024} <= set(moving.rows.tolist())
     assert still.rows.tolist() == [0, 1199]
     assert rotation_error(moving, turns[:, 0], time) <= DEFAULT_ANGLE + FLOAT_NOISE
 
@@ -245,3 +245,15 @@ def test_a_bound_that_cannot_work_is_one_sentence(degrees):
     with pytest.raises(SettingsError, match="give a positive distance"):
         KeyReduction(distance=0.0)
     assert KeyReduction(np.radians(0.01)).distance == DEFAULT_DISTANCE
+
+
+@pytest.mark.parametrize("roughness", [0.0, 0.02, 0.3])
+def test_handles_lead_forward_and_never_reach_past_each_other(roughness):
+    """Blender would shorten them, and its curve would not be the one that was proven."""
+    time = np.cumsum(np.random.default_rng(5).uniform(0.02, 0.05, 300))
+    noise = rotations.from_rotation_vector(roughness * np.random.default_rng(6).normal(size=(300, 3, 3)))
+    for curve in reduce_rotation_keys(rotations.multiply(waving(time), noise), time):
+        span = np.diff(time[curve.rows])
+        assert np.all(curve.right_reach[:-1] > 0)
+        assert np.all(curve.left_reach[1:] > 0)
+        assert np.all(curve.right_reach[:-1] + curve.left_reach[1:] <= span * (1 + 1e-9))
