@@ -30,6 +30,7 @@ _FINGER_BODY = (0.2, 0.8)
 _PALM_BODY = ((0.1, 0.4), (0.6, 0.9))  # the palm is measured near the wrist and near the knuckles
 _PALM_ENDS = (0.2, 0.95)
 _PALM_STRIP = 0.055  # of the hand length: half the width of a strip that belongs to one metacarpal bone
+_EVERY = 3  # of the vertices is enough to measure a radius
 _RADIUS_ROUNDS = 2  # vertices and capsules are matched anew that often; more changes nothing above 0.2 mm
 # Closest points of parallel bones are not defined: a slight pull to the middles makes them change smoothly
 # while the bones turn. It adds less than 0.2 mm to a distance.
@@ -95,7 +96,7 @@ def fit_capsules(model: HandModel, shape: Array, scale: float) -> HandCapsules:
             bone.point(share, near + (share - np.mean(_PALM_BODY[0])) * slope) for share in _PALM_ENDS
         ]
     hand = vertices[vertices @ places[2, 0] > 0.1 * np.sum(places[2, 0] ** 2)]  # without the forearm
-    radius = _fit_radii(ends, hand)
+    radius = _fit_radii(ends, hand[::_EVERY])
     ends[:BONES] -= places[:, :3].reshape(BONES, 1, 3)
     return HandCapsules(geometry=geometry, ends=ends, radius=radius)
 
@@ -104,16 +105,17 @@ def place_capsules(capsules: HandCapsules, rotation: Array, translation: Array) 
     """The hand with rotations [N, 16, 4] and wrist positions [N, 3]."""
     offsets = capsules.geometry.offsets
     wrist = rotations.to_matrix(rotation[:, 0])
-    local = rotations.to_matrix(rotation[:, np.array(FINGER_JOINTS)])
-    turns = np.empty_like(local)
-    places = np.empty((len(rotation), 5, 4, 3))
-    places[:, :, 0] = translation[:, None] + offsets[:, 0] @ wrist.swapaxes(1, 2)
-    for rank in range(3):
-        turns[:, :, rank] = (wrist[:, None] if rank == 0 else turns[:, :, rank - 1]) @ local[:, :, rank]
-        places[:, :, rank + 1] = places[:, :, rank] + np.squeeze(turns[:, :, rank] @ offsets[:, rank + 1, :, None], -1)
+    turns = rotations.to_matrix(rotation[:, np.array(FINGER_JOINTS)])
+    turns[:, :, 0] = wrist[:, None] @ turns[:, :, 0]
+    for rank in (1, 2):
+        turns[:, :, rank] = turns[:, :, rank - 1] @ turns[:, :, rank]
+    # Both ends of every capsule and the end of its bone, turned together.
+    bones = np.concatenate([capsules.ends[:BONES].reshape(5, 3, 2, 3), offsets[:, 1:, None]], axis=2)
+    turned = bones @ turns.swapaxes(-1, -2)
+    first = translation[:, None] + offsets[:, 0] @ wrist.swapaxes(1, 2)
+    places = np.cumsum(np.concatenate([first[:, :, None], turned[:, :, :, 2]], axis=2), axis=2)
     ends = np.empty((len(rotation), COUNT, 2, 3))
-    inner = capsules.ends[:BONES].reshape(5, 3, 2, 3)
-    ends[:, :BONES] = (places[:, :, :3, None] + inner @ turns.swapaxes(-1, -2)).reshape(-1, BONES, 2, 3)
+    ends[:, :BONES] = (places[:, :, :3, None] + turned[:, :, :, :2]).reshape(-1, BONES, 2, 3)
     ends[:, BONES:] = translation[:, None, None] + capsules.ends[BONES:] @ wrist[:, None].swapaxes(-1, -2)
     return PlacedHand(translation=translation, wrist=wrist, turns=turns, places=places, ends=ends)
 
@@ -164,7 +166,7 @@ class _Bone:
         if not body.any():  # a foreign model may divide its mesh otherwise; the bone itself is near enough
             return np.zeros(2), 0.0
         # A few vertices of a web or a crease must not move the middle.
-        (low_side, high_side), (low_back, high_back) = (np.percentile(v[body], [5, 95]) for v in (side, back))
+        (low_side, low_back), (high_side, high_back) = np.percentile([side[body], back[body]], [5, 95], axis=1)
         across = 0.0 if np.isfinite(strip) else 0.5 * (low_side + high_side)
         half = 0.25 * (high_side - low_side + high_back - low_back)
         return np.array([across, 0.5 * (low_back + high_back)]), float(half)
@@ -188,5 +190,6 @@ def _fit_radii(ends: Array, vertices: Array) -> Array:
 
 
 def _dot(a: Array, b: Array) -> Array:
-    product: Array = np.einsum("...d,...d->...", a, b)
+    """Products of vectors [..., 3]; written out, because a sum over three is slow in numpy."""
+    product: Array = a[..., 0] * b[..., 0] + a[..., 1] * b[..., 1] + a[..., 2] * b[..., 2]
     return product

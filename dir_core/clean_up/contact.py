@@ -54,7 +54,7 @@ _CONFIDENT = 0.5  # key points seen at least this well are reported when they mo
 _STOPS = 2  # times per step that variables may stop at their bounds and the forces are found anew
 _PASSED = 1e-4  # radians past a bound that stop a variable
 _NEAR = 0.004  # metres apart at which capsules are watched during a round
-_BLOCK = 1024  # frames searched together, so that memory does not grow with the clip
+_BLOCK = 512  # frames searched or solved together, so that memory does not grow with the clip
 
 _ANGLES = (0, 1, 3, 4)  # bend and spread of a finger, as columns of ANGLES; twist moves nothing
 _RANKS = np.array(ANGLE_JOINTS)[list(_ANGLES)]  # the joint of the finger that each of them turns
@@ -186,11 +186,10 @@ def separate_hands(
     ]
 
     problems = [
-        _Problem.at_rest(
-            who, np.flatnonzero(when), capsules=capsules, poses=poses, confidence=trust, camera_matrix=camera_matrix
-        )
+        _Problem.at_rest(who, block, capsules=capsules, poses=poses, confidence=trust, camera_matrix=camera_matrix)
         for who, when in [*apart, (tuple(range(len(sides))), together)]
         if when.any()
+        for block in np.array_split(np.flatnonzero(when), 1 + when.sum() // _BLOCK)
     ]
     correction = np.zeros((len(time), len(sides) * _VARIABLES))
     for steps in _ITERATIONS:
@@ -203,13 +202,14 @@ def separate_hands(
     changed = np.flatnonzero(correction.any(axis=1))
     hinged = _HingedHands.at(changed, capsules, poses)
     seen = [t[changed] for t in trust]
-    wanted = _largest_move(hinged, correction[changed], seen, camera_matrix)
+    given = hinged.place(np.zeros_like(correction[changed]))
+    wanted = _largest_move(capsules, given, hinged.place(correction[changed]), seen, camera_matrix)
     correction[changed] /= (1.0 + (wanted / LARGEST_MOVE) ** _CAP_SHARPNESS)[:, None] ** (1.0 / _CAP_SHARPNESS)
-    corrected = hinged.correct(correction[changed])
     after, moved = before.copy(), np.zeros(len(time))
-    after[:, changed] = _measure(capsules, pairs, corrected)
-    moved[changed] = _largest_move(hinged, correction[changed], seen, camera_matrix)
-    for side, (rotation, translation) in zip(sides, corrected, strict=True):
+    placed = hinged.place(correction[changed])
+    after[:, changed] = _deepest(placed, pairs)
+    moved[changed] = _largest_move(capsules, given, placed, seen, camera_matrix)
+    for side, (rotation, translation) in zip(sides, hinged.correct(correction[changed]), strict=True):
         parted[side].rotation[changed] = rotation
         parted[side].translation[changed] = translation
     return Parted(parted, _as_penetration(sides, before), _as_penetration(sides, after), moved)
@@ -270,14 +270,20 @@ def _flat_ends(hand: HandCapsules) -> Array:
 
 def _measure(capsules: list[HandCapsules], pairs: _Pairs, poses: list[_Pose]) -> Array:
     """Deepest penetration [1 + S, T] metres: between the hands, then within each."""
-    frames = len(poses[0][0])
-    depth = np.zeros((1 + len(capsules), frames))
-    for first in range(0, frames, _BLOCK):
-        part = slice(first, first + _BLOCK)
-        placed = [place_capsules(hand, r[part], t[part]) for hand, (r, t) in zip(capsules, poses, strict=True)]
-        ends = np.concatenate([hand.ends for hand in placed], axis=1)
-        touch = _find_touch(ends, pairs, *_find_near(ends, pairs, 0.0), 0.0)
-        np.maximum.at(depth, (pairs.group[touch.pair], first + touch.frame), touch.depth)
+    blocks = [slice(first, first + _BLOCK) for first in range(0, max(len(poses[0][0]), 1), _BLOCK)]
+    placed = (
+        [place_capsules(hand, r[block], t[block]) for hand, (r, t) in zip(capsules, poses, strict=True)]
+        for block in blocks
+    )
+    return np.concatenate([_deepest(hands, pairs) for hands in placed], axis=1)
+
+
+def _deepest(placed: list[PlacedHand], pairs: _Pairs) -> Array:
+    """Deepest penetration [1 + S, N] of placed hands."""
+    ends = np.concatenate([hand.ends for hand in placed], axis=1)
+    touch = _find_touch(ends, pairs, *_find_near(ends, pairs, 0.0), 0.0)
+    depth = np.zeros((1 + len(placed), len(ends)))
+    np.maximum.at(depth, (pairs.group[touch.pair], touch.frame), touch.depth)
     return depth
 
 
@@ -295,8 +301,12 @@ def _find_near(ends: Array, pairs: _Pairs, margin: float) -> tuple[Array, Array]
             continue
         reach = pairs.reach[rows] + margin
         frames = np.arange(len(ends)) if group else _boxes_meet(middle, reach.max())
-        apart = middle[frames[:, None], pairs.first[rows]] - middle[frames[:, None], pairs.second[rows]]
-        frame, pair = np.nonzero(np.einsum("npd,npd->np", apart, apart) < reach**2)
+        near = middle if group else middle[frames]
+        distance = np.zeros((len(frames), len(rows)))
+        for axis in range(3):
+            place = near[:, :, axis]
+            distance += (place[:, pairs.first[rows]] - place[:, pairs.second[rows]]) ** 2
+        frame, pair = np.nonzero(distance < reach**2)
         found.append((frames[frame], rows[pair]))
     frame, pair = (np.concatenate(part) for part in zip(*found, strict=True))
     return frame, pair
@@ -598,11 +608,16 @@ def _hand_pixels(capsules: HandCapsules, placed: PlacedHand, camera_matrix: Arra
     return pixels
 
 
-def _largest_move(hands: _HingedHands, correction: Array, confidence: list[Array], camera_matrix: Array) -> Array:
+def _largest_move(
+    capsules: list[HandCapsules],
+    before: list[PlacedHand],
+    after: list[PlacedHand],
+    confidence: list[Array],
+    camera_matrix: Array,
+) -> Array:
     """Largest move [N] of a confident key point in the picture, as a share of the hand length."""
-    largest = np.zeros(len(correction))
-    before, after = hands.place(np.zeros_like(correction)), hands.place(correction)
-    for hand, old, new, trust in zip(hands.capsules, before, after, confidence, strict=True):
+    largest = np.zeros(len(confidence[0]))
+    for hand, old, new, trust in zip(capsules, before, after, confidence, strict=True):
         pixels = [
             project(np.concatenate([at.translation[:, None], at.places.reshape(-1, 20, 3)], axis=1), camera_matrix)
             for at in (old, new)
