@@ -41,7 +41,6 @@ _PASSES = 8
 _STRETCH = 4096  # frames that are solved at once: the arrays of a pass stay in the cache, a minute is one stretch
 _MEMORY = 8.0  # periods of the cut-off after which the past is forgotten, to e^-25
 _MISSING_WEIGHT = 1e-6  # on the bridged start of missing frames: keeps the system regular, pulls on nothing
-_LARGEST_STIFFNESS = 1e10  # process weight over mean data weight; 0.1 Hz at 30 frames per second
 _LEAST_WEIGHT = 1e-12  # data weight over process weight, below which doubles find the system singular
 
 _ROTATION_NOISE = np.radians(6.0) / np.sqrt(3.0)  # nominal, per axis: 6 degrees per frame
@@ -351,7 +350,7 @@ def _reweighted_passes(
         softening = (_PROCESS_FREEDOM + dimension) / (_PROCESS_FREEDOM + energy)
         if index == 0:
             softening = np.minimum(softening, 1.0)
-        process_weight = np.minimum(softening / scale**2, _LARGEST_STIFFNESS * data_weight.mean(axis=1, keepdims=True))
+        process_weight = softening / scale**2
         data_weight = np.maximum(data_weight, _LEAST_WEIGHT * process_weight.max(axis=1, keepdims=True))
         smooth = _solve(data_weight, process_weight, difference, path + error)
         track = chart.move(track, smooth - path)

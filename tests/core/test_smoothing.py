@@ -241,6 +241,14 @@ def test_any_pattern_of_missing_frames_gives_unit_continuous_quaternions(
     assert np.array_equal(result[:, never], np.broadcast_to([1.0, 0, 0, 0], result[:, never].shape))
 
 
+def test_a_strong_filter_at_a_high_frame_rate_bridges_a_long_gap() -> None:
+    time = np.arange(2500) / 240
+    noisy, valid = spoil(hand_motion(time, 2), 6), (time < 1) | (time > 9)
+    result = smooth(noisy, time, valid, cutoff=0.5)
+    assert degrees_between(result, noisy)[valid].mean() < 20
+    assert np.isfinite(result).all()
+
+
 def test_what_does_not_fit_is_told() -> None:
     one = np.ones((5, 2, 4)) / 2
     with pytest.raises(ValueError, match="time must increase"):
