@@ -137,9 +137,7 @@ class ArrowProblem:
         cost += _square(self._tilt_pull * _vector(pose.tilt))
         return Sight(keypoints, landmarks, axes, tilted, space, image, cost)
 
-    def step(
-        self, seen: Measurements, pose: Pose, sight: Sight, damping: Array, curved: Array | None = None
-    ) -> tuple[Array, Array]:
+    def step(self, seen: Measurements, pose: Pose, sight: Sight, damping: Array, curved: Array) -> tuple[Array, Array]:
         """Step of the wrist's unknowns [12, N] and of the angles [5, 5, N], damped by a share [N] of the diagonal.
 
         Gauss-Newton takes the landmarks to move along straight lines. Frames where `curved` [N] is true also know
@@ -187,7 +185,7 @@ class ArrowProblem:
         wrist[TILT, -1] += self._tilt_pull**2 * _vector(pose.tilt)
         _on_diagonal(wrist)[TILT] += self._tilt_pull**2
         _on_diagonal(wrist)[:] = _on_diagonal(wrist) * (1 + damping) + _FLOOR
-        if curved is not None:
+        if curved.any():
             _add_curvature(wrist, finger, sight, move=move, force=curved * force, space_force=curved * space_force)
         return _solve_arrow(wrist, finger)
 

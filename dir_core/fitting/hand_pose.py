@@ -37,7 +37,7 @@ _ITERATIONS = 8
 _PLACE_ITERATIONS = 4
 _DAMPING = 1e-3
 _ACCEPTED, _REJECTED = 0.2, 8.0  # factors on the damping
-_SMALL_TURN, _SMALL_MOVE = np.radians(0.03), 3e-5  # radians and metres; smaller steps are not worth another one
+_SMALL_TURN, _SMALL_MOVE = np.radians(0.03), 3e-5  # radians and metres; smaller steps do not matter
 _BLOCK = 512  # frames solved together: the cost of a call is shared, and memory does not grow with the clip
 
 
@@ -98,7 +98,8 @@ def fit_pose(
         pixel_noise: sigma of `pixels` as a share of the hand's extent in the image.
         prior: weight of the usual angles; 0 leaves them out.
         start: a pose from nearby, e.g. that of the same frames before their landmarks were smoothed. It is followed
-            down to its own minimum and takes about half the time; None starts from the landmarks.
+            down to its own minimum, so it has to be the same pose within some ten degrees. None starts from the
+            landmarks.
 
     Source: fitting of a hinge hand by damped least squares with limits; Cauchy weights (Huber 1981).
     """
@@ -181,20 +182,22 @@ def _fit_block(
 
 
 def _descend(problem: ArrowProblem, seen: Measurements, pose: Pose, *, from_nearby: bool) -> tuple[Pose, Array]:
-    """Take damped steps until they no longer matter; frames that have arrived leave the batch.
+    """Take damped steps until the next one will not matter; frames that have arrived leave the batch.
 
-    From nearby the steps know the curvature and stop at limits. From far away that leads astray.
+    From nearby the steps stop at limits, and know the curvature once a first one has led into the valley. From far
+    away both would lead astray.
 
     Returns: the poses and their key points [3, 21, N] about the wrist.
     """
     arrived, keypoints = Pose(*map(np.empty_like, pose)), np.empty_like(seen.landmarks)
     left = np.arange(seen.trust.shape[-1])
     damping = np.full(len(left), _DAMPING)
-    curved = np.full(len(left), True) if from_nearby else None
+    curved = np.zeros(len(left), bool)
     last_size = np.full(len(left), 1e-9)
     sight = problem.look(seen, pose)
     for iteration in range(_ITERATIONS):
         wrist, angles = problem.step(seen, pose, sight, damping, curved)
+        turn = np.maximum(np.abs(angles).max(axis=(0, 1)), np.abs(wrist[TURN]).max(axis=0))
         if from_nearby:
             angles = stop_at_limits(pose.angles, angles)
         trial = Pose(
@@ -208,13 +211,12 @@ def _descend(problem: ArrowProblem, seen: Measurements, pose: Pose, *, from_near
         better = (trial_sight.cost < sight.cost) & (trial.position[2] > NEAREST)
         pose, sight = choose_frames(better, trial, pose), choose_frames(better, trial_sight, sight)
         damping = np.where(better, damping * _ACCEPTED, damping * _REJECTED)
-        curved = None if curved is None else better
+        curved = better & from_nearby
 
-        turn = np.maximum(np.abs(angles).max(axis=(0, 1)), np.abs(wrist[TURN]).max(axis=0))
         size = np.maximum(turn / _SMALL_TURN, np.abs(wrist[POSITION]).max(axis=0) / _SMALL_MOVE)
-        pace = np.where(better, np.minimum(size / last_size, 1.0), 1.0)
+        pace = np.where(better, np.minimum(size / last_size, 1.0), 1.0)  # steps shrink at the pace of the last two
         last_size = np.where(better, size, last_size)
-        going = ~(size * pace <= 1)  # the next step; NaN goes on
+        going = ~(size * pace <= 1)  # NaN goes on
         going &= iteration < _ITERATIONS - 1
         if going.all():
             continue
@@ -223,7 +225,7 @@ def _descend(problem: ArrowProblem, seen: Measurements, pose: Pose, *, from_near
         if not going.any():
             break
         last_size = last_size[going]
-        left, damping, curved = left[going], damping[going], None if curved is None else curved[going]
+        left, damping, curved = left[going], damping[going], curved[going]
         seen, pose, sight = take_frames(seen, going), take_frames(pose, going), take_frames(sight, going)
     return arrived, keypoints
 
