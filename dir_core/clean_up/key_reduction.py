@@ -27,13 +27,13 @@ DEFAULT_DISTANCE: Final = 0.001
 """Metres that a reduced position may be off."""
 
 _SAMPLES_PER_FRAME = 10  # at which the bound is proven
-_MINIMAX_PASSES = 5  # after the first; twelve find 5 % fewer keys in three times the time
-_HOPELESS = 3.0  # times the bound: so far away, the next passes hardly ever came back
+_MINIMAX_PASSES = 5  # after the first; eight find 2 % fewer keys in a third more time
+_HOPELESS = 4.0  # times the bound: so far away, the next passes hardly ever come back
 _THIRD = 1.0 / 3.0
 _LENGTH_RANGE = (0.05, 0.9)  # of the interval
 _LENGTH_STEP = 0.3  # the most that one step may change a length
 _NEWTON_STEPS = 6  # exact to 1e-11 for all lengths in the range
-_LEAST_WEIGHT = 1e-3  # of the worst sample's: a sample that fits now may not fit after the next pass
+_LEAST_WEIGHT = 0.2  # added to each sample's share of the largest error: what fits now shall go on to fit
 _FIRST_GUESS = 8  # frames that the first segment tries to reach
 _LONGEST_STRETCH = 256  # frames; a key more in so many, and long clips are walked several times as fast
 _FRAMES_TOGETHER = 64_000  # of all curves; bounds the memory at some 100 MB

@@ -64,7 +64,7 @@ def waving(time, bones=3):
     roughness=st.sampled_from([0.0, 0.01, 0.3, 3.0]),
     degrees=st.sampled_from([0.1, 0.5, 2.0]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_every_rotation_stays_within_the_angle(seed, frames, roughness, degrees):
     """Smooth motion, noise, and turns of up to 180 degrees from frame to frame, on uneven time stamps."""
     rng = np.random.default_rng(seed)
@@ -76,7 +76,7 @@ def test_every_rotation_stays_within_the_angle(seed, frames, roughness, degrees)
 
 
 @given(seed=st.integers(0, 10_000), frames=st.integers(2, 60), roughness=st.sampled_from([0.0, 1e-3, 0.1]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_every_position_stays_within_the_distance(seed, frames, roughness):
     rng = np.random.default_rng(seed)
     time = np.cumsum(rng.uniform(0.01, 0.2, frames))
