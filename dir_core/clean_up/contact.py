@@ -1,4 +1,4 @@
-"""Hands that do not pass through each other, nor fingers through their own hand. numpy only.
+"""Hands that do not pass through each other, nor fingers through their own hand. numpy and scipy only.
 
 Both hands are capsules (capsules.py). Where capsules overlap by more than soft tissue gives way, the wrists
 move a little and the fingers bend and spread a little, such that the key points hardly move in the picture:
@@ -7,11 +7,12 @@ and a frame without contact near it is not touched.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import nnls
 
 from dir_core import rotations
 from dir_core.camera import project
@@ -45,11 +46,11 @@ _CAP_SHARPNESS = 6  # power with which a correction is held back before that; sm
 _CONTACT_NOISE = 0.0002  # metres of penetration; small, because 42 key points pull the other way
 _PIXEL_NOISE = 0.02  # of the hand length in the image, at confidence 1
 _MOVE_PRIOR = 0.03  # metres
+_FURTHEST = 0.03  # metres a wrist moves at most: deeper is no contact but a wrong pose
 _BEND_PRIOR = 0.25  # radians
 _SPREAD_PRIOR = 0.1
 _ITERATIONS = (2, 1, 1)  # steps to solve; eased in time, one more for what the easing gave away, twice
-_PIVOTS = 16  # at most; which contacts act is usually found in three
-_BLOCK_PIVOTS = 6  # of these may exchange several contacts at once
+_PIVOTS = 8  # at most; which contacts act is usually found in three
 _CONFIDENT = 0.5  # key points seen at least this well are reported when they move
 _STOPS = 2  # times per step that variables may stop at their bounds and the forces are found anew
 _PASSED = 1e-4  # radians past a bound that stop a variable
@@ -115,7 +116,7 @@ class Parted:
     Attributes:
         hands: the corrected hand of every side that was given.
         before, after: penetration.
-        moved: [T] largest move of a key point in the picture, weighted with its confidence, as a share of
+        moved: [T] largest move of a key point in the picture whose confidence is at least 0.5, as a share of
             the hand length.
     """
 
@@ -147,6 +148,8 @@ def separate_hands(
     camera_matrix: Array,
     confidence: Mapping[Side, Array],
     time: Array,
+    *,
+    fingers: bool = True,
 ) -> Parted:
     """Move hands and fingers out of each other.
 
@@ -160,6 +163,7 @@ def separate_hands(
         camera_matrix: [3, 3] pixels.
         confidence: [T, 21] of the key points per side; a hand that is seen badly moves more.
         time: [T] seconds.
+        fingers: also part the fingers of each hand from each other and from its palm.
 
     Returns:
         The hands, bit-identical in all frames without penetration within `EASE` seconds, and what was done.
@@ -173,33 +177,24 @@ def separate_hands(
         return Parted(parted, Penetration(still, {}), Penetration(still, {}), still)
     capsules = [fit_capsules(models[side], hands[side].shape, hands[side].scale) for side in sides]
     pairs = _watch_pairs(capsules)
+    if not fingers:
+        pairs = pairs.only(pairs.group == 0)
     poses = [(parted[side].rotation, parted[side].translation) for side in sides]
-    before = _measure(capsules, pairs, poses)
-    if not before.any():
-        depth = _as_penetration(sides, before)
-        return Parted(parted, depth, depth, np.zeros(len(time)))
-
     trust = [_float(confidence[side]) for side in sides]
-    together = before[0] > 0
-    apart: list[tuple[tuple[int, ...], Array]] = [
-        ((side,), (before[1 + side] > 0) & ~together) for side in range(len(sides))
-    ]
-
-    problems = [
-        _Problem.at_rest(who, block, capsules=capsules, poses=poses, confidence=trust, camera_matrix=camera_matrix)
-        for who, when in [*apart, (tuple(range(len(sides))), together)]
-        if when.any()
-        for block in np.array_split(np.flatnonzero(when), 1 + when.sum() // _BLOCK)
-    ]
+    before = _measure(capsules, pairs, poses)
+    problems = _pose_problems(before, capsules, pairs, poses=poses, confidence=trust, camera_matrix=camera_matrix)
     correction = np.zeros((len(time), len(sides) * _VARIABLES))
     for steps in _ITERATIONS:
         missing = np.zeros_like(correction)
         for problem in problems:
             rows = np.ix_(problem.frames, problem.columns)
             missing[rows] = problem.solve(correction[rows], steps) - correction[rows]
-        correction += _ease(missing, time)
+        correction += _ease(missing, time) if problems else 0.0
 
     changed = np.flatnonzero(correction.any(axis=1))
+    if len(changed) == 0:
+        depth = _as_penetration(sides, before)
+        return Parted(parted, depth, depth, np.zeros(len(time)))
     hinged = _HingedHands.at(changed, capsules, poses)
     seen = [t[changed] for t in trust]
     given = hinged.place(np.zeros_like(correction[changed]))
@@ -235,6 +230,10 @@ class _Pairs:
     thickness: Array
     reach: Array
     group: Array
+
+    def only(self, kept: Array) -> "_Pairs":
+        """Those pairs where `kept` [P] is True."""
+        return _Pairs(**{field.name: getattr(self, field.name)[kept] for field in fields(self)})
 
 
 def _watch_pairs(capsules: list[HandCapsules]) -> _Pairs:
@@ -400,15 +399,44 @@ class _HingedHands:
         return [place_capsules(hand, *pose) for hand, pose in zip(self.capsules, self.correct(correction), strict=True)]
 
     def bounds(self) -> tuple[Array, Array]:
-        """Lowest and highest correction [N, S V] that keeps every angle in its range or where it is."""
+        """Lowest and highest correction [N, S V]; every angle stays in its range or where it is."""
         low, high = [], []
         for angles in self.angles:
             now = angles[..., _ANGLES]
-            free = np.full((len(now), 3), np.inf)
+            free = np.full((len(now), 3), _FURTHEST)
             room = np.minimum(LOWEST[:, _ANGLES] - now, 0.0), np.maximum(HIGHEST[:, _ANGLES] - now, 0.0)
             low.append(np.concatenate([-free, room[0].reshape(len(now), -1)], axis=1))
             high.append(np.concatenate([free, room[1].reshape(len(now), -1)], axis=1))
         return np.concatenate(low, axis=1), np.concatenate(high, axis=1)
+
+
+def _pose_problems(
+    depth: Array,
+    capsules: list[HandCapsules],
+    pairs: _Pairs,
+    *,
+    poses: list[_Pose],
+    confidence: list[Array],
+    camera_matrix: Array,
+) -> list["_Problem"]:
+    """What to solve for penetrations [1 + S, T]: each hand alone where only its fingers touch, else both together."""
+    together = depth[0] > 0
+    wanted: list[tuple[tuple[int, ...], Array]] = [(tuple(range(len(capsules))), together)]
+    wanted += [((side,), (depth[1 + side] > 0) & ~together) for side in range(len(capsules))]
+    return [
+        _Problem.at_rest(
+            who,
+            block,
+            capsules=capsules,
+            pairs=pairs,
+            poses=poses,
+            confidence=confidence,
+            camera_matrix=camera_matrix,
+        )
+        for who, when in wanted
+        if when.any()
+        for block in np.array_split(np.flatnonzero(when), 1 + when.sum() // _BLOCK)
+    ]
 
 
 def _by_side(correction: Array) -> list[Array]:
@@ -443,6 +471,7 @@ class _Problem:
         frames: Array,
         *,
         capsules: list[HandCapsules],
+        pairs: _Pairs,
         poses: list[_Pose],
         confidence: list[Array],
         camera_matrix: Array,
@@ -465,7 +494,7 @@ class _Problem:
             frames=frames,
             columns=np.concatenate([np.arange(side * _VARIABLES, (side + 1) * _VARIABLES) for side in sides]),
             hands=hands,
-            pairs=_watch_pairs(hands.capsules),
+            pairs=pairs if len(sides) > 1 else _watch_pairs(hands.capsules),
             mobility=mobility,
             limits=hands.bounds(),
         )
@@ -636,18 +665,20 @@ def _solve_forces(coupling: Array, depth: Array) -> Array:
     active = depth > 0
     force = np.zeros_like(depth)
     open_frames = np.arange(len(depth))
-    for attempt in range(_PIVOTS):
+    for _ in range(_PIVOTS):
         chosen = active[open_frames]
         force[open_frames] = _solve_active(give[open_frames], depth[open_frames], chosen)
         left = depth[open_frames] - np.squeeze(give[open_frames] @ force[open_frames, :, None], -1)
         wrong = np.where(chosen, force[open_frames] <= 0, left > 0)
-        if attempt >= _BLOCK_PIVOTS:  # Murty's rule, one at a time, cannot run in circles
-            wrong &= np.cumsum(wrong[:, ::-1], axis=1)[:, ::-1] == 1
         active[open_frames] = chosen ^ wrong
         open_frames = open_frames[wrong.any(axis=1)]
         if len(open_frames) == 0:
             break
-    return np.maximum(force, 0.0)
+    # Exchanging many contacts at once is fast and seldom runs in circles; there the slow way is safe.
+    for frame in open_frames:
+        root = np.linalg.cholesky(give[frame])
+        force[frame] = nnls(root.T, np.linalg.solve(root, depth[frame]))[0]
+    return force
 
 
 def _solve_active(give: Array, depth: Array, active: Array) -> Array:

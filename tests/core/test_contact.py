@@ -322,6 +322,16 @@ def test_fingers_alone_move_no_wrist() -> None:
         assert np.array_equal(parted.hands[side].rotation[:, 0], hands[side].rotation[:, 0])
 
 
+def test_fingers_may_be_left_as_they_are() -> None:
+    confidence = {side: np.full((FRAMES, 21), 0.9) for side in SIDES}
+    crossed = MAKERS["crossed fingers"]()
+    parted = separate_hands(crossed, MODELS, CAMERA, confidence, TIME, fingers=False)
+    for side in SIDES:
+        assert np.array_equal(parted.hands[side].rotation, crossed[side].rotation)
+    parted = separate_hands(MAKERS["passing"](), MODELS, CAMERA, confidence, TIME, fingers=False)
+    assert parted.after.between.max() < 0.3 * parted.before.between.max()
+
+
 def test_depth_is_moved_before_the_picture() -> None:
     hands, parted = scene("palm behind palm")
     move = np.abs(parted.hands["left"].translation - hands["left"].translation).max(axis=0)
