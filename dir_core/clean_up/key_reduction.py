@@ -127,7 +127,7 @@ def reduce_position_keys(positions: Array, time: Array, distance: float = DEFAUL
 
 
 def sample_curve(curve: ReducedCurve, time: Array, at: Array) -> Array:
-    """What Blender's F-curves give at times `at` [N] -> [N, D]: the spline, held outside its keys.
+    """What Blender's F-curves give at times `at` [N] -> [N, D]: Bezier curves between the keys, held outside them.
 
     Args:
         curve: of frames at `time`.
@@ -260,7 +260,7 @@ def _cut_into_stretches(values: Array) -> tuple[Array, Array, Array]:
 def _walk(reference: _Reference, curve: Array, first: Array, last: Array) -> tuple[Array, Array, Array]:
     """Curve, first and last row of the segments, each [M]: from each key the longest one within the bound.
 
-    With free slopes a segment does not depend on its neighbours, so the longest ones are also the fewest.
+    With free handles a segment does not depend on its neighbours, so the longest ones are also the fewest.
     All stretches are walked side by side.
     """
     found = []
