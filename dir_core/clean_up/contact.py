@@ -183,18 +183,18 @@ def separate_hands(
     trust = [_float(confidence[side]) for side in sides]
     before = _measure(capsules, pairs, poses)
     problems = _pose_problems(before, capsules, pairs, poses=poses, confidence=trust, camera_matrix=camera_matrix)
+    if not problems:
+        depth = _as_penetration(sides, before)
+        return Parted(parted, depth, depth, np.zeros(len(time)))
     correction = np.zeros((len(time), len(sides) * _VARIABLES))
     for steps in _ITERATIONS:
         missing = np.zeros_like(correction)
         for problem in problems:
             rows = np.ix_(problem.frames, problem.columns)
             missing[rows] = problem.solve(correction[rows], steps) - correction[rows]
-        correction += _ease(missing, time) if problems else 0.0
+        correction += _ease(missing, time)
 
     changed = np.flatnonzero(correction.any(axis=1))
-    if len(changed) == 0:
-        depth = _as_penetration(sides, before)
-        return Parted(parted, depth, depth, np.zeros(len(time)))
     hinged = _HingedHands.at(changed, capsules, poses)
     seen = [t[changed] for t in trust]
     given = hinged.place(np.zeros_like(correction[changed]))
