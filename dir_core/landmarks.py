@@ -3,11 +3,21 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from dir_core.conventions import Side
 
 Array = NDArray[Any]
+
+
+def length_in_image(keypoints_2d: Array) -> Array:
+    """Length [...] in pixels of hands seen at key points [..., 21, 2], wrist to middle finger tip along the bones.
+
+    A hand seen end on has no length in the image; its size does not shrink with it, so it is at least its extent.
+    """
+    bones = np.diff(keypoints_2d[..., [0, 9, 10, 11, 12], :], axis=-2)
+    return np.maximum(np.linalg.norm(bones, axis=-1).sum(axis=-1), np.ptp(keypoints_2d, axis=-2).max(axis=-1))
 
 
 @dataclass(frozen=True, eq=False)

@@ -100,6 +100,12 @@ def angle_between(a: Array, b: Array) -> Array:
     return 2.0 * np.arctan2(np.linalg.norm(difference[..., 1:], axis=-1), np.abs(difference[..., 0]))
 
 
+def slerp(start: Array, end: Array, share: Array) -> Array:
+    """Unit quaternions a `share` [...] of the shortest way from `start` to `end` [..., 4] (Shoemake 1985)."""
+    step = to_rotation_vector(multiply(inverse(start), end))
+    return multiply(start, from_rotation_vector(np.asarray(share)[..., None] * step))
+
+
 def make_continuous(quaternion: Array) -> Array:
     """Flip signs along the first axis (time) so that neighbours lie on the same half sphere, [T, ..., 4]."""
     if len(quaternion) == 0:

@@ -76,7 +76,7 @@ def smooth_rotations(
     quaternions: Array,
     confidence: Array,
     valid: Array,
-    fps: float,
+    fps: float | None,
     *,
     time: Array | None = None,
     cutoff: ArrayLike = DEFAULT_CUTOFF,
@@ -88,7 +88,7 @@ def smooth_rotations(
             share the energy of a snap; with any other J every joint is on its own.
         confidence: [T, J] in 0..1; 0 marks a missing joint.
         valid: [T] bool; frames with False are missing, their rotations are ignored.
-        fps: frames per second.
+        fps: frames per second; None with `time`.
         time: [T] seconds, strictly increasing, instead of `fps` (variable frame rate).
         cutoff: Hz, one number or [J]; infinite keeps seen frames exactly as they are and only fills the others.
 
@@ -96,13 +96,17 @@ def smooth_rotations(
         [T, J, 4] unit quaternions, sign-continuous; identity for a joint that was never seen.
 
     Raises:
-        ValueError: shapes do not match, time does not increase, or a cut-off is not above 0.
+        ValueError: shapes do not match, time is missing or does not increase, or a cut-off is not above 0.
 
     Source: docs/ARCHITECTURE.md "Smoothing"; chordal mean after Markley et al. 2007, Student-t reweighting after
     Lange, Little & Taylor 1989.
     """
     frames, joints = quaternions.shape[:2]
-    time = np.arange(frames) / fps if time is None else np.asarray(time, np.float64)
+    if time is None:
+        if fps is None:
+            raise ValueError("give the frames per second or the time of every frame")
+        time = np.arange(frames) / fps
+    time = np.asarray(time, np.float64)
     seen = (np.asarray(valid, bool)[:, None] & (np.asarray(confidence) > 0)).T
     cutoff = np.broadcast_to(np.asarray(cutoff, np.float64), joints)
     _check(quaternions, seen, time, cutoff)

@@ -10,6 +10,7 @@ from dir_core.camera import project
 from dir_core.conventions import SIDES, Side
 from dir_core.errors import TakeError
 from dir_core.hand_model import HandModel
+from dir_core.landmarks import length_in_image
 from dir_core.take import HandTrack, Take
 
 Array = NDArray[Any]
@@ -68,8 +69,16 @@ def posed_keypoints(track: HandTrack, model: HandModel) -> Array:
     return model.pose_keypoints(track.rotation, track.translation, track.shape, float(track.scale[0]))
 
 
-def evaluate_take(take: Take, models: dict[Side, HandModel], truth: Take | None = None) -> TakeFigures:
-    """Measure a take against its own key points and, where given, against a truth of the same clip.
+def evaluate_take(
+    take: Take, models: dict[Side, HandModel], truth: Take | None = None, seen: Take | None = None
+) -> TakeFigures:
+    """Measure a take against the key points that were seen and, where given, against a truth of the same clip.
+
+    Args:
+        take: raw or clean.
+        models: the hand model of each side.
+        truth: a take of the same clip.
+        seen: the same frames with key points as the estimator saw them, None where `take` has them itself.
 
     Raises:
         TakeError: the truth shares no frame with the take.
@@ -78,17 +87,13 @@ def evaluate_take(take: Take, models: dict[Side, HandModel], truth: Take | None 
     pixels, percents = [], []
     posed = {side: posed_keypoints(take.hand(side), models[side]) for side in SIDES}
     for side in SIDES:
-        track = take.hand(side)
-        seen = track.observed
-        if not seen.any():
+        rows = take.hand(side).observed
+        if not rows.any():
             continue
-        projected = project(posed[side][seen], take.camera_matrix)
-        distance = np.linalg.norm(projected - track.keypoints_2d[seen], axis=-1)
-        length = np.linalg.norm(np.diff(projected[:, [0, 9, 10, 11, 12]], axis=1), axis=-1).sum(axis=1)
-        # A hand seen end on has no length in the image; its size does not shrink with it.
-        length = np.maximum(length, np.ptp(projected, axis=1).max(axis=-1))
+        projected = project(posed[side][rows], take.camera_matrix)
+        distance = np.linalg.norm(projected - (seen or take).hand(side).keypoints_2d[rows], axis=-1)
         pixels.append(distance.ravel())
-        percents.append((100 * distance / length[:, None]).ravel())
+        percents.append((100 * distance / length_in_image(projected)[:, None]).ravel())
     figures: dict[str, float | None] = {}
     if truth is not None:
         figures = _truth_errors(take, truth, posed, models)
