@@ -33,12 +33,11 @@ from dir_core.fitting.landmark_places import landmark_places
 Array = NDArray[Any]
 
 _PALM = (0, 1, 5, 9, 13, 17)  # wrist, thumb base and the four knuckles move as one
-_ITERATIONS = 8
 _PLACE_ITERATIONS = 4
 _DAMPING = 1e-3
 _ACCEPTED, _REJECTED = 0.2, 8.0  # factors on the damping
 _SMALL_TURN, _SMALL_MOVE = np.radians(0.03), 3e-5  # radians and metres; smaller steps do not matter
-_BLOCK = 512  # frames solved together: the cost of a call is shared, and memory does not grow with the clip
+_BLOCK = 2048  # frames solved together: calls are shared, and memory does not grow with the clip
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +82,7 @@ def fit_pose(
     pixel_noise: float = 0.008,
     prior: float = 0.8,
     start: HandPoseStart | None = None,
+    steps: int = 8,
 ) -> HandPose:
     """Fit the pose of one hand to N frames of landmarks.
 
@@ -100,6 +100,7 @@ def fit_pose(
         start: a pose from nearby, e.g. that of the same frames before their landmarks were smoothed. It is followed
             down to its own minimum, so it has to be the same pose within some ten degrees. None starts from the
             landmarks.
+        steps: at most so many; a frame needs fewer where they no longer matter.
 
     Source: fitting of a hinge hand by damped least squares with limits; Cauchy weights (Huber 1981).
     """
@@ -112,6 +113,7 @@ def fit_pose(
             weight[rows].astype(np.float64),
             pixel_noise=pixel_noise,
             start=None if start is None else HandPoseStart(start.wrist[rows], start.angles[rows]),
+            steps=steps,
         )
         for rows in (slice(i, i + _BLOCK) for i in range(0, max(len(landmarks), 1), _BLOCK))
     ]
@@ -154,6 +156,7 @@ def _fit_block(
     *,
     pixel_noise: float,
     start: HandPoseStart | None,
+    steps: int,
 ) -> tuple[Array, Array, Array, Array]:
     """Wrist [N, 4], position [N, 3], angles [N, 5, 5] and key points [N, 21, 3] about the wrist."""
     landmarks = landmarks - landmarks.mean(axis=1, keepdims=True)  # so that a tilt turns them about their middle
@@ -177,11 +180,13 @@ def _fit_block(
         ray_noise=pixel_noise * np.maximum(np.ptp(ray, axis=1).max(axis=-1), 1e-6),
         trust=_frames_last(weight),
     )
-    pose, keypoints = _descend(problem, seen, pose, from_nearby=start is not None)
+    pose, keypoints = _descend(problem, seen, pose, from_nearby=start is not None, steps=steps)
     return pose.wrist.T, pose.position.T, pose.angles.T, keypoints.T
 
 
-def _descend(problem: ArrowProblem, seen: Measurements, pose: Pose, *, from_nearby: bool) -> tuple[Pose, Array]:
+def _descend(
+    problem: ArrowProblem, seen: Measurements, pose: Pose, *, from_nearby: bool, steps: int
+) -> tuple[Pose, Array]:
     """Take damped steps until the next one will not matter; frames that have arrived leave the batch.
 
     From nearby the steps stop at limits, and know the curvature once a first one has led into the valley. From far
@@ -195,7 +200,7 @@ def _descend(problem: ArrowProblem, seen: Measurements, pose: Pose, *, from_near
     curved = np.zeros(len(left), bool)
     last_size = np.full(len(left), 1e-9)
     sight = problem.look(seen, pose)
-    for iteration in range(_ITERATIONS):
+    for iteration in range(steps):
         wrist, angles = problem.step(seen, pose, sight, damping, curved)
         turn = np.maximum(np.abs(angles).max(axis=(0, 1)), np.abs(wrist[TURN]).max(axis=0))
         if from_nearby:
@@ -217,7 +222,7 @@ def _descend(problem: ArrowProblem, seen: Measurements, pose: Pose, *, from_near
         pace = np.where(better, np.minimum(size / last_size, 1.0), 1.0)  # steps shrink at the pace of the last two
         last_size = np.where(better, size, last_size)
         going = ~(size * pace <= 1)  # NaN goes on
-        going &= iteration < _ITERATIONS - 1
+        going &= iteration < steps - 1
         if going.all():
             continue
         for result, now in zip((*arrived, keypoints), (*pose, sight.keypoints), strict=True):

@@ -16,7 +16,8 @@ Array = NDArray[Any]
 # seen on the bone that it turns, so its distance to the wrist is none of them.
 _RIGID_BONES: Final = tuple(bone for bone in KEYPOINT_BONES if bone != (0, 1))
 _RIGID_PAIRS: Final = np.array([*_RIGID_BONES, (5, 9), (9, 13), (13, 17), (5, 17)])
-_LENGTH_NOISE = 0.004  # metres; how far a landmark network's bone lengths can be trusted
+_LENGTH_NOISE = 0.003  # metres; how far a landmark network's bone lengths can be trusted
+_LARGEST_SHAPE = 3.0  # standard deviations; hands beyond are rarer than networks that err
 _ITERATIONS = 10
 
 
@@ -50,7 +51,7 @@ def weighted_median(values: Array, weight: Array) -> Array:
     return np.take_along_axis(np.take_along_axis(values, order, axis=0), middle[None], axis=0)[0]
 
 
-def fit_shape(model: HandModel, lengths: Array, hand_length: float) -> HandShape:
+def fit_shape(model: HandModel, lengths: Array, hand_length: float, known: Array | None = None) -> HandShape:
     """Shape components that explain measured bone lengths, and the scale that gives the hand its length.
 
     Landmark networks know proportions but not size, so the size comes from `hand_length` alone.
@@ -59,30 +60,36 @@ def fit_shape(model: HandModel, lengths: Array, hand_length: float) -> HandShape
         model: either side; both share the shape space.
         lengths: [23] metres, see `bone_lengths`, in any common scale.
         hand_length: wrist crease to middle finger tip, metres.
+        known: [10] shape components that are known already; then only sizes are compared.
 
     Source: Gauss-Newton on log |K_b(beta)| - log k m_b with beta ~ N(0, 1); K is linear in beta.
     """
     flat = landmark_places(model.rest_keypoints(np.zeros(SHAPE_COUNT)))
     change = np.stack([landmark_places(model.rest_keypoints(unit)) - flat for unit in np.eye(SHAPE_COUNT)], axis=-1)
-    base_bones = flat[_RIGID_PAIRS[:, 1]] - flat[_RIGID_PAIRS[:, 0]]
+    bones = flat[_RIGID_PAIRS[:, 1]] - flat[_RIGID_PAIRS[:, 0]]
     bone_change = change[_RIGID_PAIRS[:, 1]] - change[_RIGID_PAIRS[:, 0]]
+    shape = _find_shape(bones, bone_change, lengths) if known is None else np.asarray(known, np.float64)
 
+    size = np.linalg.norm(bones + bone_change @ shape, axis=-1)
+    log_factor = np.average(np.log(size / lengths), weights=np.linalg.norm(bones, axis=-1) ** 2)
+    scale = hand_length / model.length(shape)
+    return HandShape(shape=shape, scale=scale, landmark_scale=float(np.exp(log_factor)) * scale)
+
+
+def _find_shape(bones: Array, bone_change: Array, lengths: Array) -> Array:
+    """Shape components [10] of bones [23, 3] that change with them by [23, 3, 10], for measured lengths [23]."""
     # In logarithms the size drops out: else a smaller hand would always explain the lengths better.
-    shape = np.zeros(SHAPE_COUNT)
-    noise = _LENGTH_NOISE / np.linalg.norm(base_bones, axis=-1)
-    log_factor = 0.0
+    shape, log_factor = np.zeros(SHAPE_COUNT), 0.0
+    noise = _LENGTH_NOISE / np.linalg.norm(bones, axis=-1)
     prior = np.diag([1.0] * SHAPE_COUNT + [0.0])
     for _ in range(_ITERATIONS):
-        bones = base_bones + bone_change @ shape
-        size = np.linalg.norm(bones, axis=-1)
+        shaped = bones + bone_change @ shape
+        size = np.linalg.norm(shaped, axis=-1)
         residual = (np.log(size / lengths) - log_factor) / noise
-        jacobian = np.einsum("bi,bij->bj", bones / size[:, None] ** 2, bone_change) / noise[:, None]
+        jacobian = np.einsum("bi,bij->bj", shaped / size[:, None] ** 2, bone_change) / noise[:, None]
         jacobian = np.concatenate([jacobian, -1.0 / noise[:, None]], axis=1)
         gradient = jacobian.T @ residual + prior @ np.append(shape, log_factor)
         step = np.linalg.solve(jacobian.T @ jacobian + prior, gradient)
         shape = shape - step[:-1]
         log_factor -= step[-1]
-    factor = float(np.exp(log_factor))
-    shape = np.clip(shape, -3.0, 3.0)
-    scale = hand_length / model.length(shape)
-    return HandShape(shape=shape, scale=scale, landmark_scale=factor * scale)
+    return np.clip(shape, -_LARGEST_SHAPE, _LARGEST_SHAPE)

@@ -14,16 +14,12 @@ from numpy.typing import NDArray
 
 from dir_core import rotations
 from dir_core.camera import rays
-from dir_core.clean_up.smoothing import bridge_gaps, smooth_vectors
+from dir_core.clean_up.pose import steady_position, steady_rotations
 from dir_core.conventions import SHAPE_COUNT, SIDES, Side
 from dir_core.fitting.clip import (
-    CUTOFF,
+    LIGHT,
     FittedHand,
     absent_hand,
-    bridge_rotations,
-    spread_rows,
-    steady_depth,
-    steady_pixels,
     trust,
 )
 from dir_core.fitting.hand_shape import weighted_median
@@ -32,7 +28,6 @@ from dir_core.landmarks import PosedClip, PosedHandTrack
 
 Array = NDArray[Any]
 
-_ROTATION_NOISE = 0.02  # of a quaternion's components, some 2 degrees; nominal for the smoother
 _LARGEST_SHAPE = 5.0  # standard deviations; beyond that the shape space means nothing
 _PLACE_NOISE = 0.05  # of a hand's extent: pixels of one hand err together, so more than they scatter
 _OFFSET_NOISE = 0.017  # metres per axis: DIR's published root error is 29 mm for three axes
@@ -74,9 +69,9 @@ def place_hands(
     """
     shape = clip_shape(clip)
     scale = {side: hand_length / models[side].length(shape) for side in SIDES}
-    rotation = {side: _steady_rotation(clip.hand(side), clip.time) for side in SIDES}
+    rotation = {side: _steady_rotations(clip.hand(side), clip.time) for side in SIDES}
     relative = {side: models[side].pose_keypoints(rotation[side], None, shape, scale[side]) for side in SIDES}
-    viewing = {side: rays(steady_pixels(clip.hand(side), clip.time), camera_matrix) for side in SIDES}
+    viewing = {side: rays(clip.hand(side).keypoints_2d.astype(np.float64), camera_matrix) for side in SIDES}
     weight = {side: trust(clip.hand(side)) for side in SIDES}
     # The offset is as large as the hands the network believes in.
     offset = clip.offset * np.mean([scale[side] for side in SIDES])
@@ -89,12 +84,15 @@ def place_hands(
         if not seen.any():
             fitted[side] = absent_hand(len(clip), scale[side])
             continue
-        rows = [each[seen] for each in (position[side], relative[side], viewing[side], weight[side], clip.time)]
+        confidence = clip.hand(side).confidence
         fitted[side] = FittedHand(
-            rotation=bridge_rotations(rotation[side][seen], seen),
-            translation=bridge_gaps(spread_rows(steady_depth(*rows), seen), seen),
+            rotation=rotation[side],
+            translation=steady_position(
+                position[side], confidence, seen, clip.time, cutoffs=LIGHT, hand_length=hand_length
+            ),
             shape=shape,
             scale=scale[side],
+            pixels=clip.hand(side).keypoints_2d,
         )
     return fitted
 
@@ -109,14 +107,10 @@ def clip_shape(clip: PosedClip) -> Array:
     return np.clip(median, -_LARGEST_SHAPE, _LARGEST_SHAPE)
 
 
-def _steady_rotation(track: PosedHandTrack, time: Array) -> Array:
-    """Lightly smoothed rotations [T, 16, 4]; rows where the hand was not seen are unit but mean nothing."""
-    seen = track.observed
-    smooth = spread_rows(rotations.make_continuous(track.rotation[seen].astype(np.float64)), seen)
-    weight = np.broadcast_to(trust(track).mean(axis=1, keepdims=True), smooth.shape[:2])
-    smooth = smooth_vectors(smooth, weight, time, nominal_noise=_ROTATION_NOISE, cutoff=CUTOFF)
-    length = np.linalg.norm(smooth, axis=-1, keepdims=True)
-    return np.where(length > 1e-6, smooth / np.maximum(length, 1e-6), np.array([1.0, 0.0, 0.0, 0.0]))
+def _steady_rotations(track: PosedHandTrack, time: Array) -> Array:
+    """Lightly smoothed rotations [T, 16, 4], gaps bridged."""
+    rotation = track.rotation.astype(np.float64)
+    return steady_rotations(rotation, track.confidence, track.observed, time, cutoffs=LIGHT)
 
 
 def _turn_to(ray: Array) -> Array:
