@@ -399,7 +399,7 @@ def run_step(title: str, command: Sequence[str | Path], output: int | None = Non
 
 
 def demo(video: Path | None, output: Path | None) -> None:
-    """A video in; a take, a .blend, a preview video, a contact sheet and a table of numbers out."""
+    """A video in; a raw and a clean take, a .blend, a preview video, pictures and a table of numbers out."""
     check_machine()
     own_clip = video is None
     video = check_video(DEMO_VIDEO if video is None else video)
@@ -408,7 +408,7 @@ def demo(video: Path | None, output: Path | None) -> None:
     started = time.monotonic()
     python = prepare_environment(with_tests=False)
 
-    take = folder / "take.npz"
+    take, clean = folder / "take.npz", folder / "clean.npz"
     core: list[str | Path] = [python, "-m", "dir_core"]
     sheet: list[str | Path] = ["--sheet", folder / "contact_sheet.png"]
     known: list[str | Path] = ["--truth", truth] if truth else []
@@ -417,20 +417,26 @@ def demo(video: Path | None, output: Path | None) -> None:
         [*core, "capture", video, "-o", take, "--report", folder / "capture.json"],
     )
     run_step(
+        "Cleaning up",
+        [*core, "clean", take, "-o", clean, "--report", folder / "clean.json", "--plot", folder / "curves.png"],
+        output=subprocess.DEVNULL,
+    )
+    run_step(
         "Building the hands in Blender",
-        [python, "-m", "addon", take, "-o", folder / "hands.blend", "--footage", video],
+        [python, "-m", "addon", clean, "-o", folder / "hands.blend", "--footage", video],
     )
     run_step(
         "Drawing the preview",
-        [*core, "preview", take, "--footage", video, "-o", folder / "preview.mp4", *sheet],
+        [*core, "preview", clean, "--footage", video, "-o", folder / "preview.mp4", *sheet],
     )
     run_step(
         "Measuring",
-        [*core, "evaluate", take, *known, "--report", folder / "evaluation.json"],
+        [*core, "evaluate", clean, *known, "--report", folder / "evaluation.json"],
         output=subprocess.DEVNULL,  # the same figures are in the table below
     )
     say()
-    for line in report_lines(read_report(folder / "capture.json"), read_report(folder / "evaluation.json")):
+    reports = [read_report(folder / f"{name}.json") for name in ("capture", "clean", "evaluation")]
+    for line in report_lines(*reports):
         say(line)
     say()
     say(f"Written, {time.monotonic() - started:.0f} s in all:")
@@ -490,7 +496,7 @@ def read_report(path: Path) -> dict[str, Any]:
     return report if isinstance(report, dict) else {}
 
 
-def report_lines(capture: dict[str, Any], evaluation: dict[str, Any]) -> list[str]:
+def report_lines(capture: dict[str, Any], clean: dict[str, Any], evaluation: dict[str, Any]) -> list[str]:
     """The table a person reads at the end of a demo; a number that was not measured is a dash."""
 
     def number(report: dict[str, Any], key: str, pattern: str, factor: float = 1.0) -> str:
@@ -508,6 +514,11 @@ def report_lines(capture: dict[str, Any], evaluation: dict[str, Any]) -> list[st
         ("reprojection error", number(evaluation, "reprojection_percent", "{:.2f} % of hand length")),
         ("reprojection error, pixels", number(evaluation, "reprojection_px", "{:.2f} px")),
     ]
+    for side in ("left", "right"):
+        hand = clean.get(side) or {}
+        if hand.get("jitter_before") is not None:
+            before, after = (number(hand, f"jitter_{when}", "{:.2f}") for when in ("before", "after"))
+            rows.append((f"jitter of the {side} hand", f"{before} % of its length, cleaned {after} %"))
     if evaluation.get("pa_mpjpe_mm") is not None:
         rows.append(("PA-MPJPE against truth", number(evaluation, "pa_mpjpe_mm", "{:.2f} mm")))
     if evaluation.get("mpjpe_mm") is not None:

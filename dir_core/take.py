@@ -4,6 +4,7 @@ A Take is an `.npz` archive of schema "two-hand-take/1" without pickled objects.
 overwritten by a later step: clean-up writes a new one and adds its settings to `meta["history"]`.
 """
 
+import hashlib
 import io
 import json
 import os
@@ -152,6 +153,15 @@ def load_take(path: str | os.PathLike[str]) -> Take:
         reason = "it holds pickled objects" if "pickle" in str(error) else "it is damaged or not an .npz archive"
         raise TakeError(f"{path} is not a take: {reason}; capture the clip again.") from error
     return _unpack(arrays, str(path))
+
+
+def take_digest(take: Take) -> str:
+    """SHA-256 over everything in a take: the same for every file it is saved in."""
+    digest = hashlib.sha256()
+    for name, array in sorted(_pack(take).items()):
+        digest.update(f"{name} {array.shape} {array.dtype.str}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -8,7 +8,10 @@ import numpy as np
 from dir_core import rotations
 from dir_core.camera import make_camera_matrix, project
 from dir_core.conventions import JOINTS, SHAPE_COUNT, SIDES, Side
+from dir_core.degrees_of_freedom import finger_geometry
+from dir_core.fitting.landmark_places import landmark_places
 from dir_core.take import SCHEMA, HandTrack, Take
+from tests.motion import hand_motion
 
 # Columns: where the template's x, y and z go for fingers up and the palm to the camera, thumbs inwards.
 _PALM_TO_CAMERA: dict[Side, Any] = {
@@ -102,4 +105,78 @@ def make_take(
         image_size=np.asarray(image_size),
         left=tracks["left"],
         right=tracks["right"],
+    )
+
+
+def make_raw_take(
+    models: Mapping[Side, Any],
+    *,
+    times: Any,
+    noise: float = 0.004,
+    seed: int = 0,
+    estimator: str = "landmarks",
+    hand_length: float = 0.185,
+) -> tuple[Take, Take]:
+    """A raw take as an estimator would have seen two moving hands, and the truth behind it.
+
+    Args:
+        models: a hand model per side.
+        times: [T] seconds.
+        noise: of the landmarks in metres, and as much in the picture; of the rotations some ten degrees per centimetre.
+        seed: of motion and noise.
+        estimator: "landmarks", whose key points lie where the landmark network sees them, or one that poses hands.
+        hand_length: of the person, metres.
+    """
+    time = np.asarray(times, float)
+    rng = np.random.default_rng(seed)
+    camera = make_camera_matrix((1280, 720), 1100.0)
+    tracks: dict[str, dict[Side, HandTrack]] = {"raw": {}, "truth": {}}
+    for side in SIDES:
+        model, shape = models[side], np.zeros(SHAPE_COUNT)
+        scale = hand_length / model.length(shape)
+        rotation, place = hand_motion(finger_geometry(model, shape, scale), time, seed + (side == "right"))
+        rotation[:, 0] = rotations.multiply(rotations.from_rotation_vector(np.array([1.2, 0.0, 0.0])), rotation[:, 0])
+        place = place + [0.16 if side == "left" else -0.16, 0.0, 0.1]
+        keypoints = model.pose_keypoints(rotation, place, shape, scale)
+        sizes = {"shape": shape.astype(np.float32), "scale": np.array([scale], np.float32)}
+        tracks["truth"][side] = _pack_track(rotation, place, project(keypoints, camera), keypoints, **sizes)
+        spot = landmark_places(keypoints) if estimator == "landmarks" else keypoints
+        turn = rotations.from_rotation_vector(18.0 * noise * rng.normal(size=(*rotation.shape[:2], 3)))
+        tracks["raw"][side] = _pack_track(
+            rotations.make_continuous(rotations.multiply(rotation, turn)),
+            place + noise * rng.normal(size=place.shape) * [0.3, 0.3, 2.0],
+            project(spot, camera) + 600.0 * noise * rng.normal(size=(*spot.shape[:2], 2)),
+            spot + noise * rng.normal(size=spot.shape),
+            **sizes,
+        )
+    meta = {
+        "schema": SCHEMA,
+        "program": "test",
+        "source": {"name": "synthetic", "path": "synthetic.mp4", "frame_rate": 30.0},
+        "estimator": {"name": estimator},
+        "hand_model": {"name": models["right"].name},
+        "settings": {"hand_length": hand_length},
+        "history": [],
+    }
+    whole = {
+        "meta": meta,
+        "time": time,
+        "frame": np.arange(len(time)) + 10,
+        "camera_matrix": camera.astype(np.float32),
+        "image_size": np.array([1280, 720]),
+    }
+    raw, truth_take = (Take(**whole, **tracks[name]) for name in ("raw", "truth"))
+    return raw, truth_take
+
+
+def _pack_track(rotation: Any, place: Any, pixels: Any, points: Any, *, shape: Any, scale: Any) -> HandTrack:
+    return HandTrack(
+        rotation=rotation.astype(np.float32),
+        translation=place.astype(np.float32),
+        shape=shape,
+        scale=scale,
+        keypoints_2d=pixels.astype(np.float32),
+        keypoints_3d=points.astype(np.float32),
+        confidence=np.full(pixels.shape[:2], 0.95, np.float32),
+        observed=np.ones(len(rotation), bool),
     )

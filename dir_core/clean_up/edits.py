@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+import numpy as np
 from numpy.typing import NDArray
 
 from dir_core import rotations
@@ -94,6 +95,20 @@ def apply_edits(take: Take, edits: Sequence[Edit]) -> Take:
         for side in SIDES if edit.side is None else (edit.side,):
             take = drop_hand(take, side, rows) if weight == 0.0 else _weigh_hand(take, side, rows, weight)
     return take
+
+
+def trust_of_rows(edits: Sequence[Edit], take: Take, side: Side) -> Array:
+    """Weight [T] in 0..1 that the edits leave to each row of a hand; swaps after a trust take it to the other side."""
+    weight = {each: np.ones(len(take)) for each in SIDES}
+    for edit in edits:
+        rows = (take.frame >= edit.first) & (take.frame <= edit.last)
+        if edit.kind == "swap":
+            left, right = weight["left"], weight["right"]
+            left[rows], right[rows] = right[rows].copy(), left[rows].copy()
+        elif edit.kind == "trust":
+            for each in SIDES if edit.side is None else (edit.side,):
+                weight[each][rows] *= edit.weight
+    return weight[side]
 
 
 def exchange_sides(take: Take, rows: Array) -> Take:

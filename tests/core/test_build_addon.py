@@ -272,14 +272,18 @@ def test_every_end_of_a_test_run_is_counted(
 def test_the_table_shows_a_dash_for_what_was_not_measured() -> None:
     capture = {"frames": 120, "seconds": 4.0, "wall_seconds": 6.0, "frames_per_second": 20.0, "warnings": ["dark"]}
     evaluation = {"both_observed": 0.975, "left_observed": None, "pa_mpjpe_mm": None, "mpjpe_mm": None}
-    table = dict(line.split("  ", 1) for line in build_addon.report_lines(capture, evaluation)[:-1])
+    table = dict(line.split("  ", 1) for line in build_addon.report_lines(capture, {}, evaluation)[:-1])
     table = {name.strip(): value.strip() for name, value in table.items()}
     assert table["both hands seen"] == "97.5 % of frames"
     assert table["capture speed"] == "20.0 frames per second"
     assert table["left hand seen"] == table["reprojection error, pixels"] == "–"
-    assert not [name for name in table if "MPJPE" in name]
-    assert build_addon.report_lines(capture, {"pa_mpjpe_mm": 5.123})[-2].endswith("5.12 mm")
-    assert build_addon.report_lines(capture, {})[-1] == "warning: dark"
+    assert not [name for name in table if "MPJPE" in name or "jitter" in name]
+    clean = {"left": {"jitter_before": 0.123, "jitter_after": 0.02}, "right": {"jitter_before": None}}
+    jitter = [line for line in build_addon.report_lines(capture, clean, evaluation) if "jitter" in line]
+    assert len(jitter) == 1
+    assert jitter[0].endswith("0.12 % of its length, cleaned 0.02 %")
+    assert build_addon.report_lines(capture, {}, {"pa_mpjpe_mm": 5.123})[-2].endswith("5.12 mm")
+    assert build_addon.report_lines(capture, {}, {})[-1] == "warning: dark"
 
 
 def test_the_wheel_is_named_before_the_first_table_of_the_manifest() -> None:

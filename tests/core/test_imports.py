@@ -35,6 +35,7 @@ ALLOWED_HEAVY = {
     "cv2": ("footage", "detection", "network", "evaluation", "preview", "training", "worker"),
     "ai_edge_litert": ("detection",),
     "safetensors": ("network",),
+    "matplotlib": ("curves",),
     "tqdm": ("cli",),
     "pickle": ("array_pickle",),
 }
