@@ -39,7 +39,8 @@ def test_bones_lie_on_the_filmed_hands(name: str, tmp_path: Path, request: pytes
     else:
         video = request.getfixturevalue("shared") / "footage" / "two_hands_composite.mp4"
     call("dir_core", "capture", video, "-o", tmp_path / "take.npz")
-    call("addon", tmp_path / "take.npz", "-o", tmp_path / "hands.blend")
+    call("dir_core", "clean", tmp_path / "take.npz", "-o", tmp_path / "clean.npz")
+    call("addon", tmp_path / "clean.npz", "-o", tmp_path / "hands.blend")
     take = load_take(tmp_path / "take.npz")
     bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "hands.blend"))
     scene = bpy.context.scene
