@@ -128,7 +128,7 @@ def build_scene(
         if not track.observed.any():
             _hide(hands[side])  # its pose was never seen and would stand in the way at the camera
         else:
-            keyed += key_visibility(hands[side], hidden_rows(take, side), frames, action=keyed[0], name=name)
+            keyed += key_visibility(hands[side], take.hidden(side), frames, action=keyed[0], name=name)
         actions += [each for each in dict.fromkeys(keyed) if each not in actions]
 
     camera = footage_view.add_camera(take, collection)
@@ -157,15 +157,6 @@ def build_library(models: Mapping[Side, HandModel], scene: Any) -> Any:
     collection.asset_data.description = "A left and a right hand, rigged; MANO's joints, X curls every finger"
     collection.asset_data.license = models["right"].licence
     return collection
-
-
-def hidden_rows(take: Take, side: Side) -> Any:
-    """[T] bool, where clean-up says that a hand was not seen for so long that it should not be shown."""
-    hidden = np.zeros(len(take), bool)
-    last_step = take.meta["history"][-1] if take.meta["history"] else {}
-    for first, last in last_step.get("hidden", {}).get(side, []):
-        hidden[first : last + 1] = True
-    return hidden
 
 
 def key_visibility(hand: HandRig, hidden: Any, frames: Any, *, action: Any, name: str = "Hands") -> list[Any]:

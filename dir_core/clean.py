@@ -16,7 +16,7 @@ from dir_core.camera import project
 from dir_core.clean_up import edits as user_edits
 from dir_core.clean_up.contact import Parted, separate_hands
 from dir_core.clean_up.edits import Edit, apply_edits, drop_hand, trust_of_rows
-from dir_core.clean_up.gaps import hidden_rows, hold_longest_gaps, straight
+from dir_core.clean_up.gaps import hold_longest_gaps, straight, too_long_gaps
 from dir_core.clean_up.identity import IdentityRepair, repair_identity
 from dir_core.clean_up.limits import limit_joints
 from dir_core.clean_up.pose import PLACE_NOISE, steady_position, steady_rotations
@@ -113,7 +113,7 @@ def read_recipe(take: Take) -> Recipe | None:
     Raises:
         SettingsError: the history names settings or edits that this version does not know.
     """
-    entry = next((step for step in reversed(_history(take)) if step.get("step") == STEP), None)
+    entry = next((step for step in reversed(take.meta["history"]) if step.get("step") == STEP), None)
     if entry is None:
         return None
     raw = entry.get("raw") if isinstance(entry.get("raw"), dict) else {}
@@ -265,7 +265,7 @@ def assemble_take(
     def track(side: Side) -> HandTrack:
         seen, hand = edited.hand(side), hands[side]
         if recipe.settings.beyond == "hide" and seen.observed.any():
-            hidden[side] = hidden_rows(seen.observed, edited.time, recipe.settings.fill)
+            hidden[side] = too_long_gaps(seen.observed, edited.time, recipe.settings.fill)
         keypoints_3d = np.zeros_like(seen.keypoints_3d)
         keypoints_2d = np.zeros_like(seen.keypoints_2d)
         if seen.observed.any():
@@ -291,7 +291,7 @@ def assemble_take(
         "edits": user_edits.as_json(recipe.edits),
         "hidden": {side: [list(rows) for rows in ranges] for side, ranges in hidden.items()},
     }
-    meta = {**edited.meta, "history": [*_history(edited), entry]}
+    meta = {**edited.meta, "history": [*edited.meta["history"], entry]}
     return replace(edited, meta=meta, left=left, right=right)
 
 
@@ -310,11 +310,10 @@ def report_on(
         seen, hand, time = edited.hand(side), take.hand(side), take.time
         observed = seen.observed
         gaps, longest = count_gaps(observed, time)
-        hidden = take.meta["history"][-1]["hidden"].get(side, [])
         counts = HandFigures(
             seen=int(observed.sum()),
             filled=int((~observed).sum()) if observed.any() else 0,
-            hidden=sum(last - first + 1 for first, last in hidden),
+            hidden=int(take.hidden(side).sum()),
             gaps=gaps,
             longest_gap=longest,
             duplicates=int(repair.duplicates[side].sum()),
@@ -357,11 +356,6 @@ def report_on(
 
 def _percent(share: float | None) -> float | None:
     return None if share is None else 100 * share
-
-
-def _history(take: Take) -> list[dict[str, Any]]:
-    history = take.meta["history"]
-    return [step for step in history if isinstance(step, dict)] if isinstance(history, list) else []
 
 
 def _landmarks(hand: HandTrack) -> HandLandmarkTrack:

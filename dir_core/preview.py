@@ -32,7 +32,7 @@ def draw_hands(image: Array, take: Take, models: dict[Side, HandModel], row: int
     result = image
     for side in SIDES:
         track = take.hand(side)
-        if not track.observed.any():
+        if not track.observed.any() or take.hidden(side)[row]:
             continue
         model = models[side]
         posed = model.pose(

@@ -110,6 +110,13 @@ class Take:
     def __len__(self) -> int:
         return len(self.time)
 
+    def hidden(self, side: Side) -> Array:
+        """[T] bool, where clean-up says that a hand was unseen for so long that it should not be shown."""
+        hidden = np.zeros(len(self), bool)
+        for first, last in self.meta["history"][-1].get("hidden", {}).get(side, []) if self.meta["history"] else []:
+            hidden[first : last + 1] = True
+        return hidden
+
     @property
     def duration(self) -> float:
         """Seconds that the frames last, the last one as long as the mean of the others."""
@@ -224,10 +231,10 @@ def _unpack(arrays: dict[str, Array], where: str) -> Take:
     def fail(what: str) -> TakeError:
         return TakeError(f"{where} is not a valid take: {what}; capture the clip again.")
 
-    meta = _read_meta(arrays, fail)
     if "time" not in arrays or arrays["time"].ndim != 1:
         raise fail("time must have shape [T]")
     count = len(arrays["time"])
+    meta = _read_meta(arrays, count, fail)
 
     def read(name: str, shape: tuple[int, ...], kind: type) -> Array:
         if name not in arrays:
@@ -267,7 +274,7 @@ def _unpack(arrays: dict[str, Array], where: str) -> Take:
     )
 
 
-def _read_meta(arrays: dict[str, Array], fail: Any) -> dict[str, Any]:
+def _read_meta(arrays: dict[str, Array], count: int, fail: Any) -> dict[str, Any]:
     text = arrays.get("meta")
     if text is None or text.ndim != 0 or text.dtype.kind != "U":
         raise fail("meta is missing or not a text")
@@ -282,4 +289,17 @@ def _read_meta(arrays: dict[str, Array], fail: Any) -> dict[str, Any]:
     missing = [name for name in _META_FIELDS if name not in meta]
     if missing:
         raise fail(f"meta lacks {', '.join(missing)}")
+    history = meta["history"]
+    if not isinstance(history, list) or not all(isinstance(step, dict) for step in history):
+        raise fail("its history is not a list of steps")
+    _check_hidden(history[-1].get("hidden", {}) if history else {}, count, fail)
     return meta
+
+
+def _check_hidden(hidden: Any, count: int, fail: Any) -> None:
+    def is_range(pair: Any) -> bool:
+        return isinstance(pair, list) and [*map(type, pair)] == [int, int] and 0 <= pair[0] <= pair[1] < count
+
+    whole = isinstance(hidden, dict) and set(hidden) <= set(SIDES)
+    if not whole or not all(isinstance(ranges, list) and all(map(is_range, ranges)) for ranges in hidden.values()):
+        raise fail("its history hides frames that it does not have")

@@ -98,7 +98,7 @@ def hold_longest_gaps(values: Array, observed: Array, time: Array, longest: floa
     return result
 
 
-def hidden_rows(observed: Array, time: Array, longest: float) -> list[tuple[int, int]]:
+def too_long_gaps(observed: Array, time: Array, longest: float) -> list[tuple[int, int]]:
     """Gaps (first and last row, inclusive) longer than `longest` seconds, also at the ends of the clip."""
     return [(first, last) for first, last in find_gaps(observed) if gap_length(time, first, last) > longest]
 

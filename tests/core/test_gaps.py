@@ -10,11 +10,11 @@ from dir_core.clean_up.gaps import (
     cross_long_gaps,
     find_gaps,
     gap_length,
-    hidden_rows,
     hold_longest_gaps,
     mark_rows,
     rows_to_fit,
     straight,
+    too_long_gaps,
 )
 
 
@@ -106,8 +106,8 @@ def test_a_hand_in_too_long_a_gap_stays_and_moves_just_before_it_is_seen_again()
 def test_hidden_are_all_gaps_that_are_too_long_also_at_the_ends() -> None:
     time = np.arange(300) / 30
     observed = seen_but(300, (0, 59), (100, 110), (200, 299))
-    assert hidden_rows(observed, time, 1.0) == [(0, 59), (200, 299)]
-    assert hidden_rows(observed, time, 0.0) == [(0, 59), (100, 110), (200, 299)]
+    assert too_long_gaps(observed, time, 1.0) == [(0, 59), (200, 299)]
+    assert too_long_gaps(observed, time, 0.0) == [(0, 59), (100, 110), (200, 299)]
 
 
 @settings(derandomize=True, max_examples=60, deadline=None)

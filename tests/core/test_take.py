@@ -123,6 +123,16 @@ def test_the_file_is_the_documented_archive(arrays: Arrays) -> None:
     assert json.loads(str(arrays["meta"]))["schema"] == "two-hand-take/1"
 
 
+def test_hidden_rows_are_those_that_the_last_step_names(tmp_path: Path) -> None:
+    take = make_take()
+    steps = [{"hidden": {"right": [[0, 4]]}}, {"step": "clean_up", "hidden": {"left": [[0, 0], [3, 4]]}}]
+    save_take(replace(take, meta={**take.meta, "history": steps}), tmp_path / "clip.npz")
+    again = load_take(tmp_path / "clip.npz")
+    assert again.hidden("left").tolist() == [True, False, False, True, True]
+    assert not again.hidden("right").any()
+    assert not take.hidden("left").any()
+
+
 def test_paths_in_any_script_and_with_spaces(tmp_path: Path) -> None:
     folder = tmp_path / "手 und Füße"
     folder.mkdir()
@@ -192,6 +202,11 @@ def set_meta(**changes: Any) -> Callable[[Arrays], None]:
         ),
         (set_meta(schema=None), "its schema is None"),
         (set_meta(estimator=None, history=None), "meta lacks estimator, history"),
+        (set_meta(history="cleaned"), "history is not a list of steps"),
+        (set_meta(history=["cleaned"]), "history is not a list of steps"),
+        (set_meta(history=[{"hidden": {"left": [[0, 5]]}}]), "hides frames that it does not have"),
+        (set_meta(history=[{"hidden": {"third": []}}]), "hides frames that it does not have"),
+        (set_meta(history=[{"hidden": {"left": [[True, 2]]}}]), "hides frames that it does not have"),
         (set_array("meta", lambda a: "{not json"), "meta is not JSON"),
         (set_array("meta", lambda a: "[]"), "meta is not a JSON object"),
         (set_array("meta", lambda a: 5.0), "meta is missing or not a text"),
