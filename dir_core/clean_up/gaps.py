@@ -14,7 +14,7 @@ Between = Callable[[Array, Array, Array], Array]
 # Up to the first length (seconds) a gap keeps the motion that the smoother carries across it; from the second on it
 # is crossed evenly, because what a third-order process guesses there swings out. Edges ease between the two.
 BLEND_FROM, BLEND_FULLY = 0.4, 0.8
-_EDGE = 0.15
+EDGE = 0.15
 _WAKE = 0.25  # seconds before the hand is seen again in which a held one moves to where it appears
 
 
@@ -73,7 +73,7 @@ def cross_long_gaps(values: Array, observed: Array, time: Array, between: Betwee
         before, after = first - 1, last + 1
         inside = time[first:after]
         even = between(values[before], values[after], ((inside - time[before]) / length)[:, None])
-        edge = np.minimum(inside - time[before], time[after] - inside) / _EDGE
+        edge = np.minimum(inside - time[before], time[after] - inside) / EDGE
         full = min((length - BLEND_FROM) / (BLEND_FULLY - BLEND_FROM), 1.0)
         # Rows that nothing was carried to have no motion of their own to ease out of.
         share = np.ones_like(edge) if full == 1.0 else full * _ease(edge)

@@ -23,14 +23,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solveh_banded
 from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
+from dir_core.clean_up.gaps import BLEND_FROM, BLEND_FULLY, EDGE
+from dir_core.clean_up.settings import DEFAULT_CUTOFF
 from dir_core.conventions import JOINTS
 from dir_core.rotations import make_continuous
 
 Array = NDArray[Any]
 Mix = Callable[[Array, Array, Array], Array]  # (from, to, share) -> in between
-
-DEFAULT_CUTOFF = 1.5
-"""Hertz; 2.0 is light, 1.0 is strong and costs part of the height of a snap."""
 
 _MEASUREMENT_FREEDOM = 8.0  # degrees of freedom of the Student-t noise
 _PROCESS_FREEDOM = 2.0  # of the Student-t third difference
@@ -66,10 +65,6 @@ _GLITCH_SPEED = np.radians(1000.0)  # per second; no joint is faster
 _GLITCH_NOISE = 3.0 * np.sqrt(2.0) * np.radians(6.0)  # three sigma of the difference of two frames
 _GLITCH_TRUST = 0.01
 _GARBLED_HAND_TRUST = 0.05
-
-_SHORT_GAP = 0.4  # seconds; the process bridges these
-_LONG_GAP = 0.8  # seconds; nothing is known in these, so they are interpolated without swing
-_GAP_EDGE = 0.15  # seconds from a rim of a long gap to its interpolation
 
 
 def smooth_rotations(
@@ -186,18 +181,6 @@ def measure_noise(points: Array, weight: Array, nominal_noise: float) -> Array:
         nominal_noise: taken where too little was seen, in the unit of `points`.
     """
     return _vector_noise(_to_planes(points), np.asarray(weight).T, nominal_noise).total
-
-
-def bridge_gaps(values: Array, seen: Array) -> Array:
-    """Fill rows [T, ...] where `seen` [T] is False: linear in between, held at the ends; zeros if none is seen."""
-    known = np.flatnonzero(seen)
-    if len(known) == 0:
-        return np.zeros_like(values)
-    position = np.interp(np.arange(len(values)), known, np.arange(len(known)))
-    below = np.floor(position).astype(int)
-    above = np.ceil(position).astype(int)
-    share = (position - below).reshape(-1, *([1] * (values.ndim - 1)))
-    return ((1 - share) * values[known[below]] + share * values[known[above]]).astype(values.dtype)
 
 
 def _check(tracks: Array, seen: Array, time: Array, cutoff: Array) -> None:
@@ -620,8 +603,8 @@ def _calm_gaps(track: Array, seen: Array, time: Array, mix: Mix) -> Array:
     """Hold the ends and blend long gaps to plain interpolation: a third-order process runs away unmeasured."""
     first, last = _rims(seen, time)
     length = time[last] - time[first]
-    edge = np.minimum(time - time[first], time[last] - time) / _GAP_EDGE
-    amount = np.clip((length - _SHORT_GAP) / (_LONG_GAP - _SHORT_GAP), 0.0, 1.0) * np.clip(edge, 0.0, 1.0)
+    edge = np.minimum(time - time[first], time[last] - time) / EDGE
+    amount = np.clip((length - BLEND_FROM) / (BLEND_FULLY - BLEND_FROM), 0.0, 1.0) * np.clip(edge, 0.0, 1.0)
     amount = np.where(~seen & (first == last), 1.0, amount)
     changed = np.flatnonzero(amount.any(axis=0))
     calm = track.copy()

@@ -13,7 +13,7 @@ from dir_core.camera import rays
 from dir_core.clean_up.gaps import cross_long_gaps, rows_to_fit
 from dir_core.clean_up.pose import PLACE_NOISE, steady_position
 from dir_core.clean_up.settings import Cutoffs
-from dir_core.clean_up.smoothing import bridge_gaps, smooth_vectors
+from dir_core.clean_up.smoothing import smooth_vectors
 from dir_core.conventions import JOINTS, KEYPOINTS, SHAPE_COUNT, Side
 from dir_core.degrees_of_freedom import finger_geometry
 from dir_core.fitting.hand_pose import fit_pose, place_on_rays
@@ -169,7 +169,9 @@ def _fit_track(track: HandLandmarkTrack, steady: _SteadyTrack, model: HandModel,
         pixel_noise=_PIXEL_NOISE,
         steps=_STEPS,
     )
-    return cross_long_gaps(_bridge_rotations(pose.rotation, rows), track.observed, view.time, rotations.slerp)
+    rotation = absent_hand(len(rows), 1.0).rotation
+    rotation[rows] = pose.rotation
+    return rotations.make_continuous(cross_long_gaps(rotation, track.observed, view.time, rotations.slerp))
 
 
 def trust(track: HandLandmarkTrack) -> Array:
@@ -191,19 +193,6 @@ def _clip_bone_lengths(tracks: Mapping[Side, HandLandmarkTrack], steady: Mapping
     if len(points) == 0:
         return None
     return bone_lengths(points, np.concatenate([w for _, w in seen]))
-
-
-def _spread_rows(rows: Array, seen: Array) -> Array:
-    """Put rows [sum(seen), ...] into the frames [T, ...] in which the hand was seen; zeros elsewhere."""
-    spread = np.zeros((len(seen), *rows.shape[1:]))
-    spread[seen] = rows
-    return spread
-
-
-def _bridge_rotations(rotation: Array, seen: Array) -> Array:
-    """Interpolate unseen frames; neighbours are close enough for normalised linear interpolation."""
-    bridged = bridge_gaps(_spread_rows(rotations.make_continuous(rotation), seen), seen)
-    return rotations.make_continuous(bridged / np.linalg.norm(bridged, axis=-1, keepdims=True))
 
 
 def absent_hand(frames: int, scale: float) -> FittedHand:
