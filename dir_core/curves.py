@@ -8,6 +8,7 @@ from typing import Any, Final
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from dir_core import rotations
@@ -48,7 +49,8 @@ def plot_clean_up(raw: Take, clean: Take, models: Mapping[Side, HandModel], path
                 row.set_ylabel(name)
                 row.margins(x=0)
             axes[-1].set_xlabel("seconds")
-        grid[1, -1].legend(loc="upper right", ncols=len(FINGERS), frameon=False)
+        names = [Line2D([], [], color=colour, label=name) for colour, name in zip(_COLOURS, FINGERS, strict=True)]
+        figure.legend(handles=names, loc="outside upper right", ncols=len(FINGERS), frameon=False)
         buffer = io.BytesIO()
         figure.savefig(buffer, format=path.suffix[1:] or "png")
     write_whole(path, buffer.getvalue())
@@ -61,11 +63,10 @@ def _draw_hand(axes: Any, take: Take, model: HandModel, width: float, alpha: flo
     style = {"linewidth": width, "alpha": alpha}
     first = hand.rotation[np.flatnonzero(hand.observed)[0], 0].astype(np.float64)
     turn = np.degrees(rotations.to_rotation_vector(rotations.multiply(rotations.inverse(first), hand.rotation[:, 0])))
-    for axis, colour, name in zip(turn.T, _COLOURS, "xyz", strict=False):
-        axes[0].plot(take.time, axis, color=colour, label=name, **style)
-    for finger, (colour, curl) in enumerate(zip(_COLOURS, finger_curl(hand, model).T, strict=True)):
-        label = FINGERS[finger] if width > 1 else None
-        axes[1].plot(take.time, np.degrees(curl), color=colour, label=label, **style)
+    for axis, colour in zip(turn.T, _COLOURS, strict=False):
+        axes[0].plot(take.time, axis, color=colour, **style)
+    for colour, curl in zip(_COLOURS, finger_curl(hand, model).T, strict=True):
+        axes[1].plot(take.time, np.degrees(curl), color=colour, **style)
     for axis, colour in zip(100 * hand.translation.T, _COLOURS, strict=False):
         axes[2].plot(take.time, axis, color=colour, **style)
 
