@@ -672,16 +672,21 @@ def read_junit(report: Path) -> tuple[int, int, int]:
 
 def zip_extension(output: Path | None, platforms: Sequence[str]) -> list[Path]:
     """Write the extension that Blender installs, one zip per platform; without platforms the light one."""
+    folder = (output or ROOT / "dist").resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BuildError(f"Cannot write into {folder}: {error.strerror}; give another folder with -o.") from error
     python = prepare_environment(with_tests=False)
     bundles = {platform: fetch_wheels(python, platform) for platform in platforms}
     with timed_step("Building the extension"):
-        paths = build_extension(python, output or ROOT / "dist", bundles)
+        paths = build_extension(python, folder, bundles)
     for path in paths:
         say(f"{path}  ({size_text(path.stat().st_size)})")
     if sys.version_info[:2] != RELEASE_PYTHON:
         major, minor = RELEASE_PYTHON
         say(
-            f"The asset library inside was made by a newer Blender and opens in that one and later ones only: "
+            "The asset library inside was made by a newer Blender, which Blender 4.2 cannot read: "
             f"build what you publish with Python {major}.{minor}."
         )
     return paths
@@ -696,7 +701,7 @@ def build_extension(python: Path, folder: Path, bundles: Mapping[str, Sequence[P
 
     Args:
         python: the environment's interpreter.
-        folder: where the zips go.
+        folder: where the zips go; it exists.
         bundles: the wheels that go along for each platform; without any platform, one light zip for all.
 
     Returns:
@@ -705,7 +710,6 @@ def build_extension(python: Path, folder: Path, bundles: Mapping[str, Sequence[P
     Raises:
         BuildError: the add-on is incomplete, or Blender's tool rejects it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
         staged = stage_extension(python, Path(temporary))
         tool = find_extension_tool(python)
@@ -793,7 +797,7 @@ def fetch_wheels(python: Path, platform_name: str) -> list[Path]:
     missing = [name for name, digest in locked.items() if file_hash(WHEEL_CACHE / name) != digest]
     if missing:
         WHEEL_CACHE.mkdir(parents=True, exist_ok=True)
-        with timed_step(f"Downloading {len(missing)} wheels for {platform_name} into {WHEEL_CACHE} (once)"):
+        with timed_step(f"Downloading wheels for {platform_name} into {WHEEL_CACHE} (once)"):
             for name in missing:
                 download_wheel(python, name, locked[name])
     return [WHEEL_CACHE / name for name in locked]

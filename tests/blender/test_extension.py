@@ -25,8 +25,8 @@ CAPTURE_SECONDS = 120
 
 PLATFORM = {"linux": "linux-x64", "win32": "windows-x64", "darwin": "macos-arm64"}[sys.platform]
 
-OLDEST_NUMPY = "1.24.4"
-"""The official Blender 4.2 bundles NumPy 1.24, and the wheels in the zip have to live with it."""
+OLDEST_NUMPY = "1.24.3"
+"""What official builds for Python 3.11 bundled first (their versions.cmake); the wheels have to live with it."""
 
 INSTALL = """
 import json, os, sys

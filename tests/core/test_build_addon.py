@@ -107,6 +107,13 @@ def test_a_foreign_output_folder_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
 
 
+def test_a_zip_cannot_go_where_a_file_is(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = run_script("zip", "-o", tmp_path / "file", TWO_HAND_CAPTURE_VENV=str(tmp_path / "venv"))
+    assert_one_sentence(result, "Cannot write into", "-o")
+    assert not (tmp_path / "venv").exists()
+
+
 def test_an_output_folder_is_taken_again_for_the_same_video_only(tmp_path: Path) -> None:
     folder = tmp_path / "out" / "手"
     first, second = tmp_path / "a.mp4", tmp_path / "b.mp4"
