@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -46,6 +46,24 @@ SYSTEM_LIBRARIES = {
 }
 """Shared libraries that Blender's module loads on Linux, each with its Debian package."""
 
+MANIFEST = "blender_manifest.toml"
+
+EXTENSION_PLATFORMS = {
+    "linux-x64": ("manylinux", "x86_64"),
+    "windows-x64": ("win", "amd64"),
+    "macos-arm64": ("macosx", "arm64"),
+}
+"""Platforms in Blender's words, each with how the platform tag of its wheels begins and ends."""
+
+WHEEL_LOCK = LOCKS / "extension-wheels.sha256"
+"""The wheels that travel inside the extension, in the format of sha256sum."""
+
+WHEEL_CACHE = ROOT / "build" / "wheels"
+"""Where they are kept once they have been downloaded; git ignores it."""
+
+RELEASE_PYTHON = (3, 11)
+"""Builds zips with a library that Blender 4.2 can open: it cannot read the files of 5.0 and later."""
+
 DEMO_VIDEO = ROOT / "blender_assets" / "demo" / "two_hands.mp4"
 DEMO_TRUTH = ROOT / "blender_assets" / "demo" / "two_hands.truth.npz"
 
@@ -63,6 +81,10 @@ class BuildError(Exception):
     """Something the user can put right; the message is one sentence."""
 
     exit_code = USER_ERROR
+
+
+class DownloadError(BuildError):
+    """Something is neither here nor to be had from the network."""
 
 
 class StepError(BuildError):
@@ -648,48 +670,174 @@ def read_junit(report: Path) -> tuple[int, int, int]:
 # --------------------------------------------------------------------------------------------------
 
 
-def zip_extension(output: Path | None) -> Path:
-    """Write the extension that Blender installs, and let Blender's own tool judge it."""
+def zip_extension(output: Path | None, platforms: Sequence[str]) -> list[Path]:
+    """Write the extension that Blender installs, one zip per platform; without platforms the light one."""
+    folder = (output or ROOT / "dist").resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BuildError(f"Cannot write into {folder}: {error.strerror}; give another folder with -o.") from error
     python = prepare_environment(with_tests=False)
+    bundles = {platform: fetch_wheels(python, platform) for platform in platforms}
     with timed_step("Building the extension"):
-        path = build_extension(python, output or ROOT / "dist")
-    say(f"{path}  ({size_text(path.stat().st_size)})")
-    return path
+        paths = build_extension(python, folder, bundles)
+    for path in paths:
+        say(f"{path}  ({size_text(path.stat().st_size)})")
+    if sys.version_info[:2] != RELEASE_PYTHON:
+        major, minor = RELEASE_PYTHON
+        say(
+            "The asset library inside was made by a newer Blender, which Blender 4.2 cannot read: "
+            f"build what you publish with Python {major}.{minor}."
+        )
+    return paths
 
 
-def build_extension(python: Path, folder: Path) -> Path:
-    """Build `two_hand_capture-<version>.zip` in `folder` with an environment's interpreter.
+def build_extension(python: Path, folder: Path, bundles: Mapping[str, Sequence[Path]]) -> list[Path]:
+    """Build the extension in `folder` with an environment's interpreter.
 
     dir_core and blender_assets travel as a wheel named in the manifest: Blender unpacks it beside its other
     packages, so `import dir_core` means the same inside Blender, in the worker and on the command line.
     Everything is built from a copy, the source folders stay as they are.
 
+    Args:
+        python: the environment's interpreter.
+        folder: where the zips go; it exists.
+        bundles: the wheels that go along for each platform; without any platform, one light zip for all.
+
+    Returns:
+        `two_hand_capture-<version>-<platform>.zip` in the order of `bundles`, or `two_hand_capture-<version>.zip`.
+
     Raises:
         BuildError: the add-on is incomplete, or Blender's tool rejects it.
     """
-    manifest_path = ROOT / "addon" / "blender_manifest.toml"
-    if not manifest_path.exists():
-        raise BuildError("addon/blender_manifest.toml is missing, check out the whole repository.")
-    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
-        wheel = build_wheel(python, Path(temporary))
-        staged = Path(temporary) / "addon"
-        shutil.copytree(ROOT / "addon", staged, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
-        shutil.copy2(ROOT / "LICENSE", staged)
-        (staged / "wheels").mkdir()
-        shutil.copy2(wheel, staged / "wheels")
-        manifest = manifest_path.read_text(encoding="utf-8")
-        version = check_manifest(manifest, wheel)
-        (staged / manifest_path.name).write_text(name_wheel(manifest, wheel), encoding="utf-8")
-        path = folder / f"two_hand_capture-{version}.zip"
+        staged = stage_extension(python, Path(temporary))
         tool = find_extension_tool(python)
-        # Built aside and renamed, so that a rejected extension never takes the place of a good one.
-        built = Path(temporary) / path.name
+        if not bundles:
+            return [pack_extension(python, tool, staged, folder)]
+        paths = []
+        for platform_name, wheels in bundles.items():
+            one = Path(temporary) / platform_name
+            shutil.copytree(staged, one)
+            paths.append(pack_extension(python, tool, one, folder, platform_name=platform_name, wheels=wheels))
+            shutil.rmtree(one)
+    return paths
+
+
+def stage_extension(python: Path, folder: Path) -> Path:
+    """Everything that is the same on each platform, as the folder that Blender's tool packs."""
+    if not (ROOT / "addon" / MANIFEST).exists():
+        raise BuildError(f"addon/{MANIFEST} is missing, check out the whole repository.")
+    wheel = build_wheel(python, folder)
+    staged = folder / "addon"
+    shutil.copytree(ROOT / "addon", staged, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+    shutil.copy2(ROOT / "LICENSE", staged)
+    check_manifest((staged / MANIFEST).read_text(encoding="utf-8"), wheel)
+    (staged / "wheels").mkdir()
+    shutil.copy2(wheel, staged / "wheels")
+    # A folder of its own, because Blender takes whole folders as asset libraries.
+    (staged / "assets").mkdir()
+    library = staged / "assets" / "two_hands.blend"
+    run_quietly([python, "-m", "addon", "--rest", "-o", library], "build the asset library")
+    return staged
+
+
+def pack_extension(
+    python: Path,
+    tool: Path,
+    staged: Path,
+    folder: Path,
+    *,
+    platform_name: str | None = None,
+    wheels: Sequence[Path] = (),
+) -> Path:
+    """Let Blender's tool pack and judge a staged extension, with the wheels of one platform."""
+    for wheel in wheels:
+        shutil.copy2(wheel, staged / "wheels")
+    manifest = (staged / MANIFEST).read_text(encoding="utf-8")
+    names = sorted(wheel.name for wheel in (staged / "wheels").iterdir())
+    (staged / MANIFEST).write_text(name_wheels(manifest, names, platform_name), encoding="utf-8")
+    version = read_version(manifest)
+    # The names that `blender --command extension build --split-platforms` gives.
+    ending = f"-{platform_name.replace('-', '_')}" if platform_name else ""
+    path = folder / f"two_hand_capture-{version}{ending}.zip"
+    # Built aside and renamed, so that a rejected extension never takes the place of a good one.
+    built = path.with_name(f".{path.name}")
+    try:
         run_quietly([python, tool, "build", "--source-dir", staged, "--output-filepath", built], "build the extension")
         run_quietly([python, tool, "validate", built], "validate the extension")
-        shutil.copyfile(built, path.with_suffix(".zip.new"))
-        path.with_suffix(".zip.new").replace(path)
+        built.replace(path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            built.unlink()
     return path
+
+
+def read_wheel_lock(platform_name: str) -> dict[str, str]:
+    """The wheels that go along on a platform: file name -> SHA-256."""
+    begin, end = EXTENSION_PLATFORMS[platform_name]
+    wheels = {}
+    for line in WHEEL_LOCK.read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            digest, name = line.split()
+            tag = Path(name).stem.split("-")[-1]
+            if tag == "any" or (tag.startswith(begin) and tag.endswith(end)):
+                wheels[name] = digest
+    return wheels
+
+
+def fetch_wheels(python: Path, platform_name: str) -> list[Path]:
+    """The wheels that go along on a platform, downloaded unless an earlier run has, and what the lock file says.
+
+    Raises:
+        DownloadError: there is no network.
+        BuildError: what came is another file than the lock file names.
+    """
+    locked = read_wheel_lock(platform_name)
+    missing = [name for name, digest in locked.items() if file_hash(WHEEL_CACHE / name) != digest]
+    if missing:
+        WHEEL_CACHE.mkdir(parents=True, exist_ok=True)
+        with timed_step(f"Downloading wheels for {platform_name} into {WHEEL_CACHE} (once)"):
+            for name in missing:
+                download_wheel(python, name, locked[name])
+    return [WHEEL_CACHE / name for name in locked]
+
+
+def download_wheel(python: Path, name: str, digest: str) -> None:
+    """Fetch one wheel, whole and verified or not at all."""
+    package, version, tag, abi, platforms = Path(name).stem.split("-")
+    with tempfile.TemporaryDirectory(dir=WHEEL_CACHE) as temporary:
+        command = [str(python), "-m", "pip", "download", "--no-input", "--disable-pip-version-check", "--retries", "1"]
+        command += ["--no-deps", "--only-binary", ":all:", "--dest", temporary]
+        command += ["--implementation", tag[:2], "--python-version", tag[2:], "--abi", abi]
+        for each in platforms.split("."):
+            command += ["--platform", each]
+        command.append(f"{package}=={version}")
+        result = subprocess.run(command, capture_output=True, check=False, env=clean_environment(), cwd=ROOT)
+        if result.returncode:
+            log = WHEEL_CACHE / "download.log"
+            log.write_bytes(result.stdout + result.stderr)
+            raise DownloadError(
+                f"{name} is not in {WHEEL_CACHE} and could not be downloaded: check the network and the free disk "
+                f"space (pip's own words are in {log}) and run the same command again, or build without wheels by "
+                "zip --light."
+            )
+        path = Path(temporary) / name
+        if file_hash(path) != digest:
+            raise BuildError(f"What was downloaded as {name} is not the file that locks/{WHEEL_LOCK.name} names.")
+        path.replace(WHEEL_CACHE / name)
+
+
+def file_hash(path: Path) -> str | None:
+    """SHA-256 of a file, None if there is none."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
+    except FileNotFoundError:
+        return None
+    return digest.hexdigest()
 
 
 def build_wheel(python: Path, folder: Path) -> Path:
@@ -709,22 +857,27 @@ def build_wheel(python: Path, folder: Path) -> Path:
     return next(wheels.glob("*.whl"))
 
 
-def check_manifest(manifest: str, wheel: Path) -> str:
-    """The version of the extension; it has to be the one of dir_core."""
+def check_manifest(manifest: str, wheel: Path) -> None:
+    """The version of the extension has to be the one of dir_core."""
+    version = read_version(manifest)
+    if f"-{version}-" not in wheel.name:
+        raise BuildError(f"addon/{MANIFEST} has version {version}, the wheel is {wheel.name}: align them.")
+
+
+def read_version(manifest: str) -> str:
+    """The extension's version in the manifest's text."""
     import tomllib  # noqa: PLC0415  part of the standard library only since Python 3.11
 
-    version = str(tomllib.loads(manifest)["version"])
-    if f"-{version}-" not in wheel.name:
-        raise BuildError(f"addon/blender_manifest.toml has version {version}, the wheel is {wheel.name}: align them.")
-    return version
+    return str(tomllib.loads(manifest)["version"])
 
 
-def name_wheel(manifest: str, wheel: Path) -> str:
-    """The manifest's text with the wheel named in it, before the first table as TOML wants it."""
+def name_wheels(manifest: str, wheels: Sequence[str], platform_name: str | None) -> str:
+    """The manifest's text with wheels and platform named in it, before the first table as TOML wants it."""
     lines = manifest.splitlines()
     first_table = next((row for row, line in enumerate(lines) if line.lstrip().startswith("[")), len(lines))
-    lines.insert(first_table, f'wheels = ["./wheels/{wheel.name}"]\n')
-    return "\n".join(lines) + "\n"
+    added = [f'platforms = ["{platform_name}"]'] if platform_name else []
+    added += ["wheels = [", *(f'  "./wheels/{name}",' for name in wheels), "]", ""]
+    return "\n".join(lines[:first_table] + added + lines[first_table:]) + "\n"
 
 
 def find_extension_tool(python: Path) -> Path:
@@ -774,7 +927,10 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="folder for the results (out/NAME)")
     commands.add_parser("test", help="run the checkers and all tests; more arguments go to pytest", add_help=False)
     command = commands.add_parser("zip", help="build the extension that Blender installs")
-    command.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="folder for the zip (dist)")
+    command.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="folder for the zips (dist)")
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--platform", choices=tuple(EXTENSION_PLATFORMS), help="one platform instead of all")
+    which.add_argument("--light", action="store_true", help="one small zip that imports takes but cannot capture")
     command = commands.add_parser("rigs", help="write a .blend asset library with both hand rigs in rest pose")
     command.add_argument("-o", "--output", type=Path, metavar="FILE.blend", help="(dist/two_hands.blend)")
     return parser
@@ -792,7 +948,8 @@ def main(arguments: Sequence[str]) -> int:
         elif options.command == "test":
             return test(rest)
         elif options.command == "zip":
-            zip_extension(options.output)
+            platforms = [options.platform] if options.platform else list(EXTENSION_PLATFORMS)
+            zip_extension(options.output, [] if options.light else platforms)
         else:
             rigs(options.output)
     except BuildError as error:

@@ -1,5 +1,6 @@
 """build_addon.py as a user meets it: its sentences, the environment it re-uses, the folders it keeps out of."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -103,6 +105,13 @@ def test_a_foreign_output_folder_is_left_alone(tmp_path: Path) -> None:
     result = run_script("demo", video, "-o", folder, TWO_HAND_CAPTURE_VENV=str(tmp_path / "venv"))
     assert_one_sentence(result, "already holds other files", "-o")
     assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
+
+
+def test_a_zip_cannot_go_where_a_file_is(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = run_script("zip", "-o", tmp_path / "file", TWO_HAND_CAPTURE_VENV=str(tmp_path / "venv"))
+    assert_one_sentence(result, "Cannot write into", "-o")
+    assert not (tmp_path / "venv").exists()
 
 
 def test_an_output_folder_is_taken_again_for_the_same_video_only(tmp_path: Path) -> None:
@@ -286,12 +295,81 @@ def test_the_table_shows_a_dash_for_what_was_not_measured() -> None:
     assert build_addon.report_lines(capture, {}, {})[-1] == "warning: dark"
 
 
-def test_the_wheel_is_named_before_the_first_table_of_the_manifest() -> None:
+def test_wheels_and_platform_are_named_before_the_first_table_of_the_manifest() -> None:
     import tomllib
 
     manifest = 'id = "x"\ntags = ["A", "B"]\n\n[permissions]\nfiles = "Read"\n'
-    named = tomllib.loads(build_addon.name_wheel(manifest, Path("a/b-1-py3-none-any.whl")))
-    assert named == tomllib.loads(manifest) | {"wheels": ["./wheels/b-1-py3-none-any.whl"]}
+    wheels = ["b-1-py3-none-any.whl", "c-2-cp311-cp311-win_amd64.whl"]
+    expected = tomllib.loads(manifest) | {"wheels": [f"./wheels/{name}" for name in wheels]}
+    assert tomllib.loads(build_addon.name_wheels(manifest, wheels, None)) == expected
+    named = tomllib.loads(build_addon.name_wheels(manifest, wheels, "windows-x64"))
+    assert named == expected | {"platforms": ["windows-x64"]}
+
+
+@pytest.mark.parametrize("platform_name", build_addon.EXTENSION_PLATFORMS)
+def test_every_platform_has_one_wheel_of_each_package_for_both_pythons(platform_name: str) -> None:
+    locked = build_addon.read_wheel_lock(platform_name)
+    for version in build_addon.PYTHONS:
+        tag = f"cp{version[0]}{version[1]}"
+        packages = [name.split("-")[0] for name in locked if f"-{tag}-{tag}-" in name or "-abi3-" in name]
+        assert sorted(packages) == ["ai_edge_litert", "opencv_python_headless", "scipy"]
+    assert all(len(digest) == 64 and int(digest, 16) for digest in locked.values())
+
+
+def test_every_locked_wheel_belongs_to_one_platform() -> None:
+    lines = [line for line in build_addon.WHEEL_LOCK.read_text().splitlines() if not line.startswith("#")]
+    names = [name for each in build_addon.EXTENSION_PLATFORMS for name in build_addon.read_wheel_lock(each)]
+    assert sorted(names) == sorted(line.split()[1] for line in lines)
+
+
+def write_tiny_wheel(folder: Path, content: str) -> Path:
+    """A wheel that a registry could hold."""
+    path = folder / "tiny-1.0-cp313-cp313-manylinux_2_17_x86_64.manylinux2014_x86_64.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr("tiny.py", content)
+        wheel.writestr("tiny-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
+        wheel.writestr("tiny-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: false\n")
+        wheel.writestr("tiny-1.0.dist-info/RECORD", "")
+    return path
+
+
+def test_wheels_are_downloaded_once_and_believed_by_their_hash_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder stands in for the registry; pip, the lock file and the cache are real."""
+    registry, cache, lock = tmp_path / "registry", tmp_path / "cache", tmp_path / "wheels.sha256"
+    registry.mkdir()
+    wheel = write_tiny_wheel(registry, "one = 1")
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    lock.write_text(f"# why\n\n{digest}  {wheel.name}\n{digest}  other-1.0-cp313-cp313-win_amd64.whl\n")
+    monkeypatch.setattr(build_addon, "WHEEL_LOCK", lock)
+    monkeypatch.setattr(build_addon, "WHEEL_CACHE", cache)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(registry))
+
+    def fetch() -> list[Path]:
+        return build_addon.fetch_wheels(Path(sys.executable), "linux-x64")
+
+    assert fetch() == [cache / wheel.name]
+    assert (cache / wheel.name).read_bytes() == wheel.read_bytes()
+
+    (cache / wheel.name).write_bytes(b"damaged")
+    fetch()
+    assert (cache / wheel.name).read_bytes() == wheel.read_bytes(), "fetched again"
+
+    write_tiny_wheel(registry, "two = 2")
+    fetch()  # nobody asked the registry, where another file has come under the name
+    (cache / wheel.name).unlink()
+    with pytest.raises(build_addon.BuildError, match="is not the file that"):
+        fetch()
+    assert not (cache / wheel.name).exists()
+
+    wheel.unlink()
+    with pytest.raises(build_addon.DownloadError, match="could not be downloaded: check the network") as caught:
+        fetch()
+    assert "\n" not in str(caught.value)
+    assert "tiny" in (cache / "download.log").read_text()
+    assert [path.name for path in cache.iterdir()] == ["download.log"]
 
 
 def test_unknown_words_are_refused_except_for_pytest() -> None:
