@@ -19,6 +19,7 @@ LIGHT = (
     "errors",
     "array_pickle",
     "hand_model",
+    "capture_settings",
     "landmarks",
     "degrees_of_freedom",
     "clean_up",
