@@ -21,8 +21,7 @@ Array = NDArray[Any]
 _SEAL = "seal"  # array that says which part of which request this is
 _FORMAT = 2  # of the parts; a part of another one is foreign
 
-# What zipfile and numpy raise on damaged archives.
-_DAMAGE = (
+DAMAGE = (
     OSError,
     ValueError,
     EOFError,
@@ -35,6 +34,7 @@ _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
 )
+"""What numpy and zipfile raise on damaged archives."""
 
 
 def parts_folder(output: Path) -> Path:
@@ -67,7 +67,7 @@ class Parts:
             with np.load(self._path(number), allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
             return arrays if str(arrays.pop(_SEAL)) == self._seal(number) else None
-        except _DAMAGE:
+        except DAMAGE:
             return None
 
     def save(self, number: int, arrays: Mapping[str, Array]) -> None:

@@ -16,8 +16,6 @@ import shutil
 import subprocess
 import sys
 import time
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -30,6 +28,7 @@ from dir_core.capture_settings import CaptureSettings
 from dir_core.conventions import SIDES
 from dir_core.errors import HandCaptureError, OutputError, SettingsError
 from dir_core.landmarks import HandLandmarkTrack, LandmarkClip
+from dir_core.parts import DAMAGE
 from dir_core.take import write_whole
 
 SCHEMA = "two-hand-job/1"
@@ -234,7 +233,7 @@ class ChunkReader:
                     for index in range(len(SIDES))
                 ]
                 clip = LandmarkClip(archive["time"], archive["frame"], hands[0], hands[1], archive["touching"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        except DAMAGE:
             return None  # not there yet; a damaged one is made again
         self._next += 1
         return clip

@@ -21,6 +21,7 @@ LIGHT = (
     "hand_model",
     "capture_settings",
     "landmarks",
+    "parts",
     "degrees_of_freedom",
     "clean_up",
     "fitting",
