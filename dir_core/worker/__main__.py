@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from dir_core.errors import HandCaptureError
-from dir_core.worker.job import EventLog, fail, run_job
+from dir_core.worker.job import EventLog, cancelled, run_job
 from dir_core.worker.protocol import CANCEL, HEARTBEAT, LOG, Event, JobLock
 
 _CANCELLED_EXIT = 130
@@ -65,8 +65,9 @@ def _watch(folder: Path, lock: JobLock, events: EventLog) -> None:
     beat = 0.0
     while True:
         if (folder / CANCEL).exists():
-            fail(events, "cancelled", "The capture was cancelled.", _CANCELLED_EXIT)
-            os._exit(_CANCELLED_EXIT)
+            if events.end(cancelled()):
+                os._exit(_CANCELLED_EXIT)
+            return  # too late: the run has just ended by itself
         if time.monotonic() - beat >= HEARTBEAT:
             beat = time.monotonic()
             lock.touch()

@@ -149,24 +149,33 @@ def run_job(folder: Path, events: EventLog) -> int:
     try:
         _capture(folder, Progress(folder, events))
     except HandCaptureError as error:
-        return fail(events, type(error).__name__.removesuffix("Error").lower(), str(error), error.exit_code)
+        return _fail(events, type(error).__name__.removesuffix("Error").lower(), str(error), error.exit_code)
     except ImportError as error:
         traceback.print_exc()
         sentence = f"The Python of the worker ({sys.executable}) cannot load {error.name or error}."
-        return fail(events, "runtime", sentence, HandCaptureError.exit_code)
+        return _fail(events, "runtime", sentence, HandCaptureError.exit_code)
     except Exception as error:
         traceback.print_exc()
         sentence = f"A defect of this program ended the capture ({type(error).__name__}), the log says where."
-        return fail(events, "defect", sentence, _DEFECT_EXIT)
+        return _fail(events, "defect", sentence, _DEFECT_EXIT)
     events.end(Event(time=time.time(), stage="ended", done=True))
     return 0
 
 
-def fail(events: EventLog, code: str, sentence: str, exit_code: int) -> int:
+def _fail(events: EventLog, code: str, sentence: str, exit_code: int) -> int:
     """End the run with an error; gives the exit code back."""
     print(sentence, file=sys.stderr, flush=True)
-    events.end(Event(time=time.time(), stage="ended", error=JobError(code, sentence, _HINTS.get(code, ""))))
+    events.end(_error(code, sentence))
     return exit_code
+
+
+def cancelled() -> Event:
+    """The last event of a run that the user cancelled."""
+    return _error("cancelled", "The capture was cancelled.")
+
+
+def _error(code: str, sentence: str) -> Event:
+    return Event(time=time.time(), stage="ended", error=JobError(code, sentence, _HINTS.get(code, "")))
 
 
 def _capture(folder: Path, progress: Progress) -> None:
