@@ -385,14 +385,14 @@ def track_hands(
     for number in count():
         part = parts.load(number) if parts else None
         done = len(whole.time)
-        if part is not None:
+        if parts and part is not None:
             chunk = _unpack(part)
-            try:
-                _pass_by(coming, chunk, done, on_frame)
-            except FootageError:
-                if parts:
-                    parts.remove()
-                raise
+            if not _pass_by(coming, chunk, done, on_frame):
+                parts.remove()
+                raise FootageError(
+                    "The footage is decoded into other frames than before, "
+                    "so what was finished was thrown away: capture again."
+                )
             tracker.restore(part)
         else:
             chunk = _follow(islice(coming, _CHUNK), tracker, done, on_frame)
@@ -427,21 +427,15 @@ def _follow(
     return chunk
 
 
-def _pass_by(frames: Iterator[Frame], chunk: _Tracked, done: int, on_frame: Callable[[int], None] | None) -> None:
-    """Decode the frames of a finished chunk, only to get behind them.
-
-    Raises:
-        FootageError: other frames come.
-    """
+def _pass_by(frames: Iterator[Frame], chunk: _Tracked, done: int, on_frame: Callable[[int], None] | None) -> bool:
+    """Decode the frames of a finished chunk, only to get behind them; False if other frames come."""
     for row, known in enumerate(zip(chunk.frame, chunk.time, strict=True)):
         frame = next(frames, None)
         if frame is None or (frame.index, frame.time) != known:
-            raise FootageError(
-                f"Frame {known[0]} of the footage is not the one that was captured before, "
-                "so the finished part was thrown away: capture again."
-            )
+            return False
         if on_frame:
             on_frame(done + row + 1)
+    return True
 
 
 def _values(track: _Track) -> tuple[float, ...]:

@@ -361,7 +361,18 @@ def test_other_frames_than_those_of_the_parts_are_refused(troubled: list[Frame],
     parts = Parts(tmp_path / "parts", {})
     with HandTracker() as tracker:
         track_hands(troubled[:34], tracker, None, parts)
+
+    def unreadable() -> Iterator[Frame]:
+        yield from troubled[:5]
+        raise FootageError("A picture cannot be read.")
+
+    with HandTracker() as tracker, pytest.raises(FootageError, match="cannot be read"):
+        track_hands(unreadable(), tracker, None, parts)
+    assert parts.load(0) is not None  # footage that fails today may be well tomorrow
     moved = [Frame(frame.index, frame.time + 0.01, frame.image) for frame in troubled]
-    with HandTracker() as tracker, pytest.raises(FootageError, match=r"Frame 0 .* capture again\."):
-        track_hands(moved, tracker, None, parts)
-    assert not (tmp_path / "parts").exists()
+    for other in (moved, troubled[:20]):
+        with HandTracker() as tracker:
+            track_hands(troubled[:34], tracker, None, parts)
+        with HandTracker() as tracker, pytest.raises(FootageError, match="capture again"):
+            track_hands(other, tracker, None, parts)
+        assert not (tmp_path / "parts").exists()
