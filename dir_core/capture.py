@@ -1,19 +1,19 @@
 """The pipeline: footage in, raw Take out, one function per step."""
 
-import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dir_core import __version__
 from dir_core.camera import focal_length_from_field_of_view, make_camera_matrix
-from dir_core.conventions import DEFAULT_HAND_LENGTH, SIDES, Side
-from dir_core.errors import SettingsError
+from dir_core.capture_settings import CaptureSettings
+from dir_core.conventions import SIDES, Side
+from dir_core.errors import FootageError, SettingsError
 from dir_core.estimator import Estimator, make_estimator
 from dir_core.fitting.clip import FittedHand, fit_hands
 from dir_core.fitting.posed_clip import place_hands, turn_into_camera
@@ -23,6 +23,8 @@ from dir_core.landmarks import LandmarkClip, PosedClip
 from dir_core.parts import Parts
 from dir_core.take import SCHEMA, HandTrack, Take
 
+__all__ = ["Capture", "CaptureSettings", "Stage", "capture_take"]
+
 Array = NDArray[Any]
 
 _SAME_TEMPLATE = 1e-4  # metres; a checkpoint holds single precision
@@ -30,67 +32,7 @@ _SAME_TEMPLATE = 1e-4  # metres; a checkpoint holds single precision
 OnFrame = Callable[[int, int], None]
 """Called with (frames done, frames expected)."""
 
-
-@dataclass(frozen=True)
-class CaptureSettings:
-    """What the user may choose; every default works without thought.
-
-    Attributes:
-        start, end: seconds of the footage to capture; None for its ends.
-        estimator: "landmarks" or "dir".
-        focal_length: pixels of the upright source frame; wins over the field of view.
-        field_of_view: horizontal, radians; None for 60 degrees.
-        hand_length: wrist crease to middle finger tip, metres; sets size and depth.
-        mirrored: the footage is a selfie, left and right are exchanged in it.
-        device: "auto" or "cpu"; for "dir" also "cuda" and "mps".
-        frame_rate: frames per second of an image sequence.
-        hand_model: folder with MANO_LEFT and MANO_RIGHT files; None for the open hand model, or for the one inside
-            the checkpoint.
-        checkpoint: for "dir", its weights.
-        box: for "dir", x, y, width and height in pixels of both hands where the footage starts.
-        batch: for "dir", crops that go through the network together.
-        legacy_weights: for "dir", the official weights are those of October 2023.
-    """
-
-    start: float | None = None
-    end: float | None = None
-    estimator: str = "landmarks"
-    focal_length: float | None = None
-    field_of_view: float | None = None
-    hand_length: float = DEFAULT_HAND_LENGTH
-    mirrored: bool = False
-    device: str = "auto"
-    frame_rate: float | None = None
-    hand_model: str | None = None
-    checkpoint: str | None = None
-    box: tuple[float, float, float, float] | None = None
-    batch: int | None = None
-    legacy_weights: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse values that cannot work, before any work begins.
-
-        Raises:
-            SettingsError: names the option and its range.
-        """
-        if not 0.05 <= self.hand_length <= 0.4:
-            raise SettingsError(f"A hand length of {self.hand_length:g} m is not a hand's, give 0.05 to 0.4 m.")
-        if self.field_of_view is not None and not math.radians(1) <= self.field_of_view <= math.radians(170):
-            degrees = math.degrees(self.field_of_view)
-            raise SettingsError(f"A field of view of {degrees:g} degrees cannot work, give 1 to 170 degrees.")
-        if self.focal_length is not None and not (math.isfinite(self.focal_length) and self.focal_length > 0):
-            raise SettingsError(f"The focal length is {self.focal_length:g} px, give a positive number of pixels.")
-        if self.start is not None and not self.start >= 0:
-            raise SettingsError(f"The start is {self.start:g} s, give 0 or more.")
-        if self.start is not None and self.end is not None and not self.end > self.start:
-            raise SettingsError(f"The end ({self.end:g} s) must lie after the start ({self.start:g} s).")
-        if self.box is not None and not (all(map(math.isfinite, self.box)) and min(self.box[2:]) >= 1):
-            raise SettingsError(
-                f"The box {' '.join(f'{value:g}' for value in self.box)} cannot work, "
-                "give x, y, width and height in pixels."
-            )
-        if self.batch is not None and not self.batch >= 1:
-            raise SettingsError(f"A batch of {self.batch} pictures cannot work, give 1 or more.")
+Stage = Literal["preparing", "tracking", "fitting"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +48,9 @@ def capture_take(
     settings: CaptureSettings,
     on_frame: OnFrame | None = None,
     parts_folder: Path | None = None,
+    *,
+    on_stage: Callable[[Stage], None] | None = None,
+    on_warning: Callable[[str], None] | None = None,
 ) -> Capture:
     """Capture both hands of a video or an image sequence.
 
@@ -113,12 +58,16 @@ def capture_take(
         path: the footage.
         settings: what the user chose.
         on_frame: progress; what it raises ends the capture.
-        parts_folder: where a slow estimator keeps what it has finished, so that the same call goes on after it was
+        parts_folder: where the estimator keeps what it has finished, so that the same call goes on after it was
             ended early; with the same result to the last bit. The caller removes it.
+        on_stage: told what begins.
+        on_warning: told each of the warnings, most of them as soon as there is a reason.
 
     Raises:
-        FootageError, SettingsError, HandModelError, CheckpointError: one sentence for the user.
+        FootageError, SettingsError, HandModelError, CheckpointError, OutputError: one sentence for the user.
     """
+    enter = on_stage or (lambda stage: None)
+    enter("preparing")
     estimator = make_estimator(
         settings.estimator,
         mirrored=settings.mirrored,
@@ -134,8 +83,28 @@ def capture_take(
         meta = describe(info, estimator, models, settings)
         expected = expected_frames(info, settings)
         parts = Parts(parts_folder, meta) if parts_folder else None
-        clip = estimator.estimate(footage, (lambda done: on_frame(done, expected)) if on_frame else None, parts)
-        warnings = [*footage.warnings, *estimator.warnings]
+        told: list[str] = []
+
+        def tell_warnings(warnings: list[str]) -> None:
+            for sentence in warnings[len(told) :]:
+                told.append(sentence)
+                if on_warning:
+                    on_warning(sentence)
+
+        def count_frame(done: int) -> None:
+            tell_warnings([*estimator.warnings])
+            if on_frame:
+                on_frame(done, expected)
+
+        enter("tracking")
+        try:
+            clip = estimator.estimate(footage, count_frame, parts)
+        except OSError as error:  # of decoding: whoever writes raises OutputError
+            raise FootageError(
+                f"Cannot read {error.filename or path}: {error.strerror or error}; put it back."
+            ) from error
+        tell_warnings([*estimator.warnings, *footage.warnings])
+    enter("fitting")
     camera_matrix = choose_camera(info, settings)
     if isinstance(clip, PosedClip):
         clip = turn_into_camera(clip, camera_matrix)
@@ -144,7 +113,8 @@ def capture_take(
         tracks = {side: clip.hand(side) for side in SIDES}
         hands = fit_hands(tracks, clip.time, models, camera_matrix, settings.hand_length)
     take = assemble_take(clip, hands, camera_matrix, meta)
-    return Capture(take, tuple(warnings + find_concerns(clip, info)))
+    tell_warnings([*told, *find_concerns(clip, info)])
+    return Capture(take, tuple(told))
 
 
 def choose_hand_models(estimator: Estimator, settings: CaptureSettings) -> dict[Side, HandModel]:

@@ -44,7 +44,8 @@ class Estimator(Protocol):
         Args:
             frames: of the clip, in order.
             on_frame: told the number of frames done so far; what it raises ends the work.
-            parts: where finished parts are kept and found again, for estimators that are slow enough to need it.
+            parts: where finished parts are kept and found again. Every part holds `time` and `frame` [T], and for
+                those who look on `keypoints_2d`, `keypoints_3d`, `confidence` and `observed` [T, 2, ...], left first.
         """
         ...
 

@@ -18,6 +18,24 @@ from dir_core.take import write_whole
 
 Array = NDArray[Any]
 
+_SEAL = "seal"  # array that says which part of which request this is
+_FORMAT = 2  # of the parts; a part of another one is foreign
+
+DAMAGE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    MemoryError,
+    SyntaxError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What numpy and zipfile raise on damaged archives."""
+
 
 def parts_folder(output: Path) -> Path:
     """Where the parts of a capture lie while it is not finished: beside its output, hidden."""
@@ -37,18 +55,19 @@ class Parts:
             folder: where the parts lie; made with the first part.
             request: everything the parts depend on, as JSON types.
         """
-        text = json.dumps(request, sort_keys=True, ensure_ascii=False)
+        text = json.dumps([_FORMAT, request], sort_keys=True, ensure_ascii=False)
         self._folder = folder
         self._digest = hashlib.sha256(text.encode()).hexdigest()
         if folder.is_dir() and self._read_digest() != self._digest:
             self.remove()
 
     def load(self, number: int) -> dict[str, Array] | None:
-        """The arrays of a part, None if it is not finished or damaged."""
+        """The arrays of a part, None if it is not finished, damaged or foreign: then it has to be made again."""
         try:
             with np.load(self._path(number), allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
+                arrays = {name: archive[name] for name in archive.files}
+            return arrays if str(arrays.pop(_SEAL)) == self._seal(number) else None
+        except DAMAGE:
             return None
 
     def save(self, number: int, arrays: Mapping[str, Array]) -> None:
@@ -64,12 +83,15 @@ class Parts:
                 raise OutputError(f"Cannot write {self._folder}: {error.strerror}; choose another folder.") from error
             write_whole(self._folder / "request", self._digest.encode())
         buffer = io.BytesIO()
-        np.savez(buffer, **arrays)  # type: ignore[arg-type]
+        np.savez(buffer, **{_SEAL: np.array(self._seal(number))}, **arrays)  # type: ignore[arg-type]
         write_whole(self._path(number), buffer.getvalue())
 
     def remove(self) -> None:
         """Throw all parts away."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _seal(self, number: int) -> str:
+        return f"{self._digest} {number}"
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:06d}.npz"

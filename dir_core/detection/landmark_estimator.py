@@ -32,6 +32,6 @@ class LandmarkEstimator:
         on_frame: Callable[[int], None] | None = None,
         parts: Parts | None = None,
     ) -> LandmarkClip:
-        """Follow both hands through the frames of one clip; keeps no parts, it is faster than starting over hurts."""
+        """Follow both hands through the frames of one clip."""
         with HandTracker(self._mirrored, self._threads) as tracker:
-            return track_hands(frames, tracker, on_frame)
+            return track_hands(frames, tracker, on_frame, parts)

@@ -3,9 +3,10 @@
 Sides belong to tracks, never to single frames: every frame adds to a track's evidence, and the sum decides.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import count, islice
 from types import TracebackType
 from typing import Any
 
@@ -16,8 +17,10 @@ from dir_core.conventions import KEYPOINT_BONES, KEYPOINTS
 from dir_core.detection.crop import Crop, crop_around_keypoints, whole_picture
 from dir_core.detection.landmark_network import HandLandmarks, LandmarkNetwork
 from dir_core.detection.palm_detector import Palm, PalmDetector
+from dir_core.errors import FootageError
 from dir_core.footage import Frame
 from dir_core.landmarks import HandLandmarkTrack, LandmarkClip
+from dir_core.parts import Parts
 
 Array = NDArray[Any]
 
@@ -50,6 +53,8 @@ _TOUCH_EVIDENCE = 0.2  # handedness is not to be believed where hands touch
 
 _SHORTEST_RUN = 3  # frames in a row; shorter runs are kept only if the network was sure
 _SURE_PRESENCE = 0.9
+
+_CHUNK = 32  # frames that are kept together: about a second of work is all that a stopped capture loses
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +155,44 @@ class HandTracker:
             self._merged_since = None
         self._touching = self._are_touching(time)
         return self._add_evidence(size, self._touching), self._touching
+
+    def state(self) -> dict[str, Array]:
+        """Everything that the next frame depends on, as arrays for a file; `restore` takes it back bit for bit.
+
+        Tracks that were lost a moment ago come after those that are followed, with the times of their loss.
+        """
+        tracks = [*self._tracks, *(loss.track for loss in self._losses)]
+        clocks = (self._merged_since, self._short_since, self._last_search)
+        return {
+            "tracker/counts": np.array([(each.number, each.frames, each.doubted) for each in tracks], np.int64),
+            "tracker/values": np.array([_values(each) for each in tracks], np.float64),
+            "tracker/keypoints_2d": _stack([each.seen.keypoints_2d for each in tracks], 2),
+            "tracker/world": _stack([each.seen.world for each in tracks], 3),
+            "tracker/losses": np.array([loss.time for loss in self._losses], np.float64),
+            "tracker/clocks": np.array([np.nan if clock is None else clock for clock in clocks], np.float64),
+            "tracker/steps": np.array([self._next_number, self._rescue_step, self._rescue_turn], np.int64),
+            "tracker/touching": np.array(self._touching),
+        }
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Go on where the tracker that gave this `state` was."""
+        tracks = []
+        for row, (number, frames, doubted) in enumerate(state["tracker/counts"].tolist()):
+            x, y, size, angle, *motion, evidence, presence, right_score = state["tracker/values"][row].tolist()
+            points, world = state["tracker/keypoints_2d"][row], state["tracker/world"][row]
+            seen = HandLandmarks(points, world, presence, right_score)
+            tracks.append(
+                _Track(number, Crop(x, y, size, angle), seen, (motion[0], motion[1]), evidence, frames, doubted)
+            )
+        lost = state["tracker/losses"].tolist()
+        followed = len(tracks) - len(lost)
+        self._tracks = tracks[:followed]
+        self._losses = [_Loss(track, time) for track, time in zip(tracks[followed:], lost, strict=True)]
+        merged, short, self._last_search = state["tracker/clocks"].tolist()
+        self._merged_since = None if np.isnan(merged) else merged
+        self._short_since = None if np.isnan(short) else short
+        self._next_number, self._rescue_step, self._rescue_turn = state["tracker/steps"].tolist()
+        self._touching = bool(state["tracker/touching"])
 
     # --- following ---
 
@@ -303,8 +346,27 @@ class HandTracker:
         return sightings
 
 
+@dataclass(frozen=True, eq=False)
+class _Tracked:
+    """What the tracker saw in some frames of a clip, in order."""
+
+    time: list[float] = field(default_factory=list)
+    frame: list[int] = field(default_factory=list)
+    touching: list[bool] = field(default_factory=list)
+    sightings: list[list[Sighting]] = field(default_factory=list)
+
+    def extend(self, other: "_Tracked") -> None:
+        self.time.extend(other.time)
+        self.frame.extend(other.frame)
+        self.touching.extend(other.touching)
+        self.sightings.extend(other.sightings)
+
+
 def track_hands(
-    frames: Iterable[Frame], tracker: HandTracker, on_frame: Callable[[int], None] | None = None
+    frames: Iterable[Frame],
+    tracker: HandTracker,
+    on_frame: Callable[[int], None] | None = None,
+    parts: Parts | None = None,
 ) -> LandmarkClip:
     """Follow the hands through a clip, then decide the sides of all tracks at once.
 
@@ -312,21 +374,114 @@ def track_hands(
         frames: in order; only one picture is held at a time.
         tracker: a fresh one.
         on_frame: called with the number of frames done so far, after each.
+        parts: where chunks of frames are kept with the tracker's state after them. Chunks that are there already
+            are passed by without asking the networks, and the result is the same to the last bit.
+
+    Raises:
+        FootageError: the frames are not those that the parts were made from; the parts are thrown away.
     """
-    times, numbers, touching = [], [], []
-    seen: list[list[Sighting]] = []
-    for frame in frames:
-        sightings, touch = tracker.follow(frame.image, frame.time)
-        times.append(frame.time)
-        numbers.append(frame.index)
-        touching.append(touch)
-        seen.append(sightings)
-        if on_frame:
-            on_frame(len(times))
-    left, right = label_tracks(seen, tracker.mirrored)
+    whole, evidence = _Tracked(), dict[int, float]()
+    coming = iter(frames)
+    for number in count():
+        part = parts.load(number) if parts else None
+        done = len(whole.time)
+        if parts and part is not None:
+            chunk = _unpack(part)
+            if not _pass_by(coming, chunk, done, on_frame):
+                parts.remove()
+                raise FootageError(
+                    "The footage is decoded into other frames than before, "
+                    "so what was finished was thrown away: capture again."
+                )
+            tracker.restore(part)
+        else:
+            chunk = _follow(islice(coming, _CHUNK), tracker, done, on_frame)
+        whole.extend(chunk)
+        for sighting in (each for sightings in chunk.sightings for each in sightings):
+            evidence[sighting.track] = evidence.get(sighting.track, 0.0) + sighting.right_evidence
+        if part is None and parts and chunk.time:
+            hands = _give_sides(chunk.sightings, evidence, tracker.mirrored)
+            parts.save(number, {**_pack(chunk), **_both(hands), **tracker.state()})
+        if len(chunk.time) < _CHUNK:
+            break
+    left, right = label_tracks(whole.sightings, tracker.mirrored)
     return LandmarkClip(
-        np.array(times, np.float64), np.array(numbers, np.int64), left, right, np.array(touching, np.bool_)
+        np.array(whole.time, np.float64),
+        np.array(whole.frame, np.int64),
+        left,
+        right,
+        np.array(whole.touching, np.bool_),
     )
+
+
+def _follow(
+    frames: Iterator[Frame], tracker: HandTracker, done: int, on_frame: Callable[[int], None] | None
+) -> _Tracked:
+    """Ask the networks about the next frames."""
+    chunk = _Tracked()
+    for frame in frames:
+        sightings, touching = tracker.follow(frame.image, frame.time)
+        chunk.extend(_Tracked([frame.time], [frame.index], [touching], [sightings]))
+        if on_frame:
+            on_frame(done + len(chunk.time))
+    return chunk
+
+
+def _pass_by(frames: Iterator[Frame], chunk: _Tracked, done: int, on_frame: Callable[[int], None] | None) -> bool:
+    """Decode the frames of a finished chunk, only to get behind them; False if other frames come."""
+    for row, known in enumerate(zip(chunk.frame, chunk.time, strict=True)):
+        frame = next(frames, None)
+        if frame is None or (frame.index, frame.time) != known:
+            return False
+        if on_frame:
+            on_frame(done + row + 1)
+    return True
+
+
+def _values(track: _Track) -> tuple[float, ...]:
+    crop, seen = track.crop, track.seen
+    place = (crop.x, crop.y, crop.size, crop.angle)
+    return (*place, *track.motion, track.evidence, seen.presence, seen.right_score)
+
+
+def _stack(points: list[Array], axes: int) -> Array:
+    return np.array(points, np.float32).reshape(-1, len(KEYPOINTS), axes)
+
+
+def _pack(chunk: _Tracked) -> dict[str, Array]:
+    """A chunk as arrays: [T] of its frames, and one row a sighting."""
+    rows = [(row, each) for row, sightings in enumerate(chunk.sightings) for each in sightings]
+    found = [each for _, each in rows]
+    values = [(each.landmarks.presence, each.landmarks.right_score, each.right_evidence) for each in found]
+    return {
+        "time": np.array(chunk.time, np.float64),
+        "frame": np.array(chunk.frame, np.int64),
+        "touching": np.array(chunk.touching, np.bool_),
+        "sighting/row": np.array([row for row, _ in rows], np.int64),
+        "sighting/track": np.array([each.track for each in found], np.int64),
+        "sighting/values": np.array(values, np.float64),
+        "sighting/keypoints_2d": _stack([each.landmarks.keypoints_2d for each in found], 2),
+        "sighting/world": _stack([each.landmarks.world for each in found], 3),
+        "sighting/confidence": np.array([each.confidence for each in found], np.float32),
+    }
+
+
+def _unpack(part: Mapping[str, Array]) -> _Tracked:
+    sightings: list[list[Sighting]] = [[] for _ in part["time"]]
+    for index, (row, track) in enumerate(
+        zip(part["sighting/row"].tolist(), part["sighting/track"].tolist(), strict=True)
+    ):
+        presence, right_score, evidence = part["sighting/values"][index].tolist()
+        points, world = part["sighting/keypoints_2d"][index], part["sighting/world"][index]
+        landmarks = HandLandmarks(points, world, presence, right_score)
+        sightings[row].append(Sighting(track, landmarks, part["sighting/confidence"][index], evidence))
+    return _Tracked(part["time"].tolist(), part["frame"].tolist(), part["touching"].tolist(), sightings)
+
+
+def _both(hands: tuple[HandLandmarkTrack, HandLandmarkTrack]) -> dict[str, Array]:
+    """Left and right [T, 2, ...] as far as the sides are known by now: for those who look on, not to go on from."""
+    names = ("keypoints_2d", "keypoints_3d", "confidence", "observed")
+    return {name: np.stack([getattr(hand, name) for hand in hands], axis=1) for name in names}
 
 
 def label_tracks(seen: list[list[Sighting]], mirrored: bool = False) -> tuple[HandLandmarkTrack, HandLandmarkTrack]:
@@ -343,17 +498,25 @@ def label_tracks(seen: list[list[Sighting]], mirrored: bool = False) -> tuple[Ha
     Returns:
         The left and the right hand.
     """
+    own: dict[int, list[float]] = {}
+    for sighting in (each for sightings in seen for each in sightings):
+        own.setdefault(sighting.track, []).append(sighting.right_evidence)
+    return _give_sides(seen, {track: sum(evidence) for track, evidence in own.items()}, mirrored)
+
+
+def _give_sides(
+    seen: list[list[Sighting]], evidence: Mapping[int, float], mirrored: bool
+) -> tuple[HandLandmarkTrack, HandLandmarkTrack]:
+    """`label_tracks` with the evidence for the right hand of each track, which may come from more frames."""
     frames_of: dict[int, list[int]] = {}
     sighting_of: dict[int, list[Sighting]] = {}
     for index, sightings in enumerate(seen):
         for sighting in sightings:
             frames_of.setdefault(sighting.track, []).append(index)
             sighting_of.setdefault(sighting.track, []).append(sighting)
-    evidence = {track: sum(each.right_evidence for each in found) for track, found in sighting_of.items()}
-    count = len(seen)
-    hands = {"left": _empty_track(count), "right": _empty_track(count)}
-    for track in sorted(evidence, key=lambda number: (-abs(evidence[number]), number)):
-        kept = _drop_flashes(frames_of[track], sighting_of[track], min(_SHORTEST_RUN, count))
+    hands = {"left": _empty_track(len(seen)), "right": _empty_track(len(seen))}
+    for track in sorted(frames_of, key=lambda number: (-abs(evidence[number]), number)):
+        kept = _drop_flashes(frames_of[track], sighting_of[track], min(_SHORTEST_RUN, len(seen)))
         if not kept:
             continue
         frames, found = np.array([frame for frame, _ in kept]), [sighting for _, sighting in kept]

@@ -134,13 +134,22 @@ def test_damaged_takes_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert files_of(tmp_path) == ["bad.npz"]
 
 
-def test_interruption_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_capture_goes_on_with_the_same_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dir_core.capture.fit_hands", interrupt)
-    assert run("capture", FOOTAGE / "one_frame.mp4", "-o", tmp_path / "take.npz") == 130
-    assert files_of(tmp_path) == []
+    command = ["capture", FOOTAGE / "one_frame.mp4", "-o", tmp_path / "take.npz"]
+    with monkeypatch.context() as patch:
+        patch.setattr("dir_core.capture.fit_hands", interrupt)
+        assert run(*command) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    assert files_of(tmp_path) == [".take.npz.parts"]
+    with monkeypatch.context() as patch:
+        patch.setattr("dir_core.detection.tracker.HandTracker.follow", interrupt)  # the frame is known already
+        assert run(*command) == 0
+    assert files_of(tmp_path) == ["take.npz"]
 
 
 def test_python_m_dir_core_ends_with_the_exit_code(tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ import pytest
 from dir_core.conventions import SIDES
 from dir_core.detection.landmark_network import HandLandmarks
 from dir_core.detection.tracker import HandTracker, Sighting, label_tracks, track_hands
-from dir_core.errors import SettingsError
+from dir_core.errors import FootageError, SettingsError
 from dir_core.estimator import make_estimator
 from dir_core.footage import Frame, open_footage
 from dir_core.landmarks import LandmarkClip
+from dir_core.parts import Parts
 
 COMPOSITE_SIZE = (1066, 540)
 SLIDE_TIME = 4.0  # seconds of the composite that the slid clips use
@@ -262,3 +263,116 @@ def test_unknown_estimators_name_the_good_ones():
         make_estimator("mediapipe")
     with pytest.raises(SettingsError, match="cpu"):
         make_estimator("landmarks", device="abacus")
+
+
+# --- going on ------------------------------------------------------------------------------------------------
+
+DEMO = Path(__file__).parents[2] / "blender_assets" / "demo" / "two_hands.mp4"
+
+
+@pytest.fixture(scope="module")
+def troubled() -> list[Frame]:
+    """Real hands that are hidden for a while, both or one of them: losses, searches and tracks that begin again."""
+    frames = []
+    for frame in read(DEMO, 2.3):
+        image = frame.image.copy()
+        if 18 <= frame.index < 24:
+            image[:] = 0
+        if 36 <= frame.index < 50:
+            image[:, image.shape[1] // 2 :] = 0
+        frames.append(Frame(frame.index, frame.time, image))
+    return frames
+
+
+def as_bytes(seen: tuple[list[Sighting], bool]) -> list[object]:
+    landmarks = [each.landmarks for each in seen[0]]
+    return [
+        seen[1],
+        [(each.track, each.right_evidence, each.confidence.tobytes()) for each in seen[0]],
+        [(each.presence, each.right_score, each.keypoints_2d.tobytes(), each.world.tobytes()) for each in landmarks],
+    ]
+
+
+def test_a_tracker_goes_on_from_its_state_to_the_last_bit(troubled: list[Frame], tmp_path: Path) -> None:
+    states, expected = {}, []
+    with HandTracker() as tracker:
+        for row, frame in enumerate(troubled):
+            if row in (0, 1, 12, 19, 26, 38, 47, 51):
+                states[row] = tmp_path / f"{row}.npz"
+                np.savez(states[row], **tracker.state())
+            expected.append(as_bytes(tracker.follow(frame.image, frame.time)))
+    assert len({each[0] for seen in expected for each in seen[1]}) > 2  # tracks were lost and begun
+    for row, path in states.items():
+        with HandTracker() as tracker:
+            with np.load(path, allow_pickle=False) as state:
+                tracker.restore(state)
+            for number in range(row, min(row + 8, len(troubled))):
+                frame = troubled[number]
+                assert as_bytes(tracker.follow(frame.image, frame.time)) == expected[number], (row, number)
+
+
+def clip_bytes(clip: LandmarkClip) -> list[bytes]:
+    arrays = [clip.time, clip.frame, clip.touching]
+    return [each.tobytes() for each in (*arrays, *vars(clip.left).values(), *vars(clip.right).values())]
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_stopped_tracking_goes_on_without_the_networks(
+    mirrored: bool, troubled: list[Frame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = follow(iter(troubled), mirrored)
+    asked: list[float] = []
+    ask = HandTracker.follow
+
+    def note(self: HandTracker, image: np.ndarray, time: float) -> tuple[list[Sighting], bool]:
+        asked.append(time)
+        return ask(self, image, time)
+
+    def stop(done: int) -> None:
+        if done == 40:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(HandTracker, "follow", note)
+    with HandTracker(mirrored) as tracker, pytest.raises(KeyboardInterrupt):
+        track_hands(troubled, tracker, stop, Parts(tmp_path / "parts", {}))
+    asked.clear()
+    told: list[int] = []
+    with HandTracker(mirrored) as tracker:
+        again = track_hands(troubled, tracker, told.append, Parts(tmp_path / "parts", {}))
+    assert asked == [frame.time for frame in troubled[32:]]
+    assert told == list(range(1, len(troubled) + 1))
+    assert clip_bytes(again) == clip_bytes(whole)
+
+
+def test_looking_on_sees_the_hands_of_the_result(troubled: list[Frame], tmp_path: Path) -> None:
+    parts = Parts(tmp_path / "parts", {})
+    with HandTracker() as tracker:
+        clip = track_hands(troubled, tracker, None, parts)
+    kept = [parts.load(number) for number in range(len(list((tmp_path / "parts").glob("*.npz"))))]
+    assert [len(part["time"]) for part in kept if part] == [32, 32, len(troubled) - 64]
+    for index, side in enumerate(SIDES):
+        for name, values in vars(clip.hand(side)).items():
+            shown = np.concatenate([part[name][:, index] for part in kept if part])
+            assert np.array_equal(shown[:32], values[:32]), name
+            assert (shown == values).mean() > 0.9, name
+
+
+def test_other_frames_than_those_of_the_parts_are_refused(troubled: list[Frame], tmp_path: Path) -> None:
+    parts = Parts(tmp_path / "parts", {})
+    with HandTracker() as tracker:
+        track_hands(troubled[:34], tracker, None, parts)
+
+    def unreadable() -> Iterator[Frame]:
+        yield from troubled[:5]
+        raise FootageError("A picture cannot be read.")
+
+    with HandTracker() as tracker, pytest.raises(FootageError, match="cannot be read"):
+        track_hands(unreadable(), tracker, None, parts)
+    assert parts.load(0) is not None  # footage that fails today may be well tomorrow
+    moved = [Frame(frame.index, frame.time + 0.01, frame.image) for frame in troubled]
+    for other in (moved, troubled[:20]):
+        with HandTracker() as tracker:
+            track_hands(troubled[:34], tracker, None, parts)
+        with HandTracker() as tracker, pytest.raises(FootageError, match="capture again"):
+            track_hands(other, tracker, None, parts)
+        assert not (tmp_path / "parts").exists()
