@@ -174,7 +174,7 @@ def open_footage(
         pictures = _find_pictures(place)
         if pictures is not None:
             return _open_sequence(place, pictures, frame_rate or DEFAULT_SEQUENCE_RATE, start, end)
-        if frame_rate is not None:
+        if frame_rate is not None and place.exists():
             raise SettingsError(f"{place} is a video with its own time stamps, give no frame rate.")
         return _open_video(place, start, end)
     except PermissionError:

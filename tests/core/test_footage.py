@@ -182,6 +182,8 @@ def complaint(path: Path) -> str:
 
 def test_missing_file(tmp_path: Path):
     assert "no footage" in complaint(tmp_path / "nothing.mp4")
+    with pytest.raises(FootageError, match="no footage"):
+        open_footage(tmp_path / "no folder", frame_rate=24.0)
 
 
 def test_missing_sequence(tmp_path: Path):
