@@ -168,7 +168,7 @@ def doubt_poses(
 
     A smoother alone cannot do that: a wrong pose that stays for a while looks to it like a fast, sure motion.
     """
-    weight = {side: trust_of_rows(edits, take, side) for side in SIDES}
+    weight = trust_of_rows(edits, take)
     doubted = take
     for side in SIDES:
         rows, seen = weight[side] < 1, take.hand(side).observed

@@ -25,7 +25,7 @@ SCHEMA = "two-hand-take/1"
 
 Array = NDArray[Any]
 
-_FRAME_FIELDS: dict[str, tuple[tuple[int, ...], type]] = {
+FRAME_FIELDS: dict[str, tuple[tuple[int, ...], type]] = {
     "rotation": ((len(JOINTS), 4), np.float32),
     "translation": ((3,), np.float32),
     "keypoints_2d": ((len(KEYPOINTS), 2), np.float32),
@@ -33,6 +33,7 @@ _FRAME_FIELDS: dict[str, tuple[tuple[int, ...], type]] = {
     "confidence": ((len(KEYPOINTS),), np.float32),
     "observed": ((), np.bool_),
 }
+"""What a hand has in every frame: name -> shape after [T], and kind."""
 _CLIP_FIELDS: dict[str, tuple[tuple[int, ...], type]] = {
     "shape": ((SHAPE_COUNT,), np.float32),
     "scale": ((1,), np.float32),
@@ -222,7 +223,7 @@ def _pack(take: Take) -> dict[str, Array]:
         "image_size": np.asarray(take.image_size, np.int64),
     }
     for side in SIDES:
-        for name, (_, kind) in (_FRAME_FIELDS | _CLIP_FIELDS).items():
+        for name, (_, kind) in (FRAME_FIELDS | _CLIP_FIELDS).items():
             arrays[f"{side}/{name}"] = np.asarray(getattr(take.hand(side), name), kind)
     return arrays
 
@@ -249,7 +250,7 @@ def _unpack(arrays: dict[str, Array], where: str) -> Take:
         return array
 
     def read_hand(side: Side) -> HandTrack:
-        fields = {name: read(f"{side}/{name}", (count, *rest), kind) for name, (rest, kind) in _FRAME_FIELDS.items()}
+        fields = {name: read(f"{side}/{name}", (count, *rest), kind) for name, (rest, kind) in FRAME_FIELDS.items()}
         fields |= {name: read(f"{side}/{name}", shape, kind) for name, (shape, kind) in _CLIP_FIELDS.items()}
         length = np.linalg.norm(fields["rotation"], axis=-1)
         if np.abs(length - 1).max(initial=0) > _UNIT_TOLERANCE:

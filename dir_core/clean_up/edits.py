@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 from dir_core import rotations
 from dir_core.conventions import SIDES, Side
 from dir_core.errors import SettingsError
-from dir_core.take import HandTrack, Take
+from dir_core.take import FRAME_FIELDS, HandTrack, Take
 
 Array = NDArray[Any]
 
 EditKind = Literal["swap", "drop", "trust"]
 EDIT_KINDS: tuple[EditKind, ...] = get_args(EditKind)
 
-_FRAME_FIELDS = ("rotation", "translation", "keypoints_2d", "keypoints_3d", "confidence", "observed")
 _FORMS: dict[EditKind, str] = {
     "swap": "FIRST-LAST, for example 120-180",
     "drop": "[SIDE:]FIRST-LAST, for example left:120-180",
@@ -70,6 +69,15 @@ class Edit:
         if self.kind != "trust" and self.weight != 1.0:
             raise SettingsError(f"The {self.kind} edit has a weight, leave it out: only a trust edit has one.")
 
+    def rows_of(self, take: Take) -> Array:
+        """Rows [T] bool of a take that lie in the range."""
+        return (take.frame >= self.first) & (take.frame <= self.last)
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """The hands that are meant."""
+        return SIDES if self.side is None else (self.side,)
+
     def __str__(self) -> str:
         """As `parse_edit` reads it, with the kind in front."""
         side = f"{self.side}:" if self.side else ""
@@ -84,7 +92,7 @@ def apply_edits(take: Take, edits: Sequence[Edit]) -> Take:
         SettingsError: an edit touches no frame of the take.
     """
     for edit in edits:
-        rows = (take.frame >= edit.first) & (take.frame <= edit.last)
+        rows = edit.rows_of(take)
         if not rows.any():
             there = f"has the frames {take.frame[0]} to {take.frame[-1]}" if len(take) else "has no frames"
             raise SettingsError(f"The edit '{edit}' touches no frame, the take {there}: choose a range in it.")
@@ -92,23 +100,23 @@ def apply_edits(take: Take, edits: Sequence[Edit]) -> Take:
             take = exchange_sides(take, rows)
             continue
         weight = edit.weight if edit.kind == "trust" else 0.0
-        for side in SIDES if edit.side is None else (edit.side,):
+        for side in edit.sides:
             take = drop_hand(take, side, rows) if weight == 0.0 else _weigh_hand(take, side, rows, weight)
     return take
 
 
-def trust_of_rows(edits: Sequence[Edit], take: Take, side: Side) -> Array:
-    """Weight [T] in 0..1 that the edits leave to each row of a hand; swaps after a trust take it to the other side."""
-    weight = {each: np.ones(len(take)) for each in SIDES}
+def trust_of_rows(edits: Sequence[Edit], take: Take) -> dict[Side, Array]:
+    """Weight [T] in 0..1 that the edits leave to the rows of each hand; a later swap takes it to the other side."""
+    weight = {side: np.ones(len(take)) for side in SIDES}
     for edit in edits:
-        rows = (take.frame >= edit.first) & (take.frame <= edit.last)
+        rows = edit.rows_of(take)
         if edit.kind == "swap":
             left, right = weight["left"], weight["right"]
             left[rows], right[rows] = right[rows].copy(), left[rows].copy()
         elif edit.kind == "trust":
-            for each in SIDES if edit.side is None else (edit.side,):
-                weight[each][rows] *= edit.weight
-    return weight[side]
+            for side in edit.sides:
+                weight[side][rows] *= edit.weight
+    return weight
 
 
 def exchange_sides(take: Take, rows: Array) -> Take:
@@ -130,7 +138,7 @@ def drop_hand(take: Take, side: Side, rows: Array) -> Take:
 
 
 def _with_rows_of(own: HandTrack, other: HandTrack, rows: Array) -> HandTrack:
-    fields = {name: getattr(own, name).copy() for name in _FRAME_FIELDS}
+    fields = {name: getattr(own, name).copy() for name in FRAME_FIELDS}
     for name, array in fields.items():
         array[rows] = getattr(other, name)[rows]
     fields["rotation"] = rotations.make_continuous(fields["rotation"])

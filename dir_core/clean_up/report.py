@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dir_core.clean_up.gaps import find_gaps, gap_length
+from dir_core.clean_up.gaps import gap_length, inner_gaps
 
 Array = NDArray[Any]
 
@@ -149,7 +149,7 @@ def count_outliers(raw: Array, smooth: Array, noise: Array, length: float, obser
 
 def count_gaps(observed: Array, time: Array) -> tuple[int, float]:
     """Number of gaps between seen frames, and the longest in seconds."""
-    lengths = [gap_length(time, *gap) for gap in find_gaps(observed) if gap[0] > 0 and gap[1] < len(time) - 1]
+    lengths = [gap_length(time, *gap) for gap in inner_gaps(observed)]
     return len(lengths), max(lengths, default=0.0)
 
 

@@ -1,4 +1,4 @@
-"""Damped Gauss-Newton and Newton steps of a hinged hand towards its landmarks, many frames at once. numpy only.
+"""Damped Gauss-Newton steps of a hinged hand towards its landmarks, many frames at once. numpy only.
 
 The fingers share only the twelve numbers of the wrist, so the normal equations have arrow form: five 5x5 blocks are
 eliminated and one 12x12 Schur complement per frame is left (Triggs et al. 2000, section 6).
@@ -22,7 +22,6 @@ NEAREST = 0.02  # metres; nothing is seen closer to the camera
 _LIMIT_STIFFNESS = 50.0  # per radian beyond a limit
 _CAUCHY = 6.0  # residuals beyond this many sigmas lose their pull
 _LARGEST_STEP = 0.8  # radians an angle may change in one step
-_TOUCH = 1e-6  # radians beyond a limit at which an angle feels it
 _FLOOR = 1e-9  # on the diagonal, for frames in which too little was measured
 
 # The unknowns of the wrist.
@@ -137,12 +136,8 @@ class ArrowProblem:
         cost += _square(self._tilt_pull * _vector(pose.tilt))
         return Sight(keypoints, landmarks, axes, tilted, space, image, cost)
 
-    def step(self, seen: Measurements, pose: Pose, sight: Sight, damping: Array, curved: Array) -> tuple[Array, Array]:
-        """Step of the wrist's unknowns [12, N] and of the angles [5, 5, N], damped by a share [N] of the diagonal.
-
-        Gauss-Newton takes the landmarks to move along straight lines. Frames where `curved` [N] is true also know
-        their circles: near the minimum such a step lands, where the straight one overshoots and comes back.
-        """
+    def step(self, seen: Measurements, pose: Pose, sight: Sight, damping: Array) -> tuple[Array, Array]:
+        """Step of the wrist's unknowns [12, N] and of the angles [5, 5, N], damped by a share [N] of the diagonal."""
         # How firmly a landmark holds on to where it was seen: in space alike in all directions, [21, N], in the image
         # only across its ray, [3, 3, 21, N]. The forces [3, 21, N] pull it there now.
         space_hold = _left_trust(sight.space, seen.trust) / self._landmark_noise**2
@@ -185,8 +180,6 @@ class ArrowProblem:
         wrist[TILT, -1] += self._tilt_pull**2 * _vector(pose.tilt)
         _on_diagonal(wrist)[TILT] += self._tilt_pull**2
         _on_diagonal(wrist)[:] = _on_diagonal(wrist) * (1 + damping) + _FLOOR
-        if curved.any():
-            _add_curvature(wrist, finger, sight, move=move, force=curved * force, space_force=curved * space_force)
         return _solve_arrow(wrist, finger)
 
 
@@ -204,33 +197,6 @@ def _torque(arms: Array, force: Array) -> Array:
     """Sum of arm x force [3, ..., N] over landmarks [3, ..., K, N], without the array of the products."""
     moment = np.einsum("a...kn,b...kn->ab...n", arms, force)
     return np.stack([moment[1, 2] - moment[2, 1], moment[2, 0] - moment[0, 2], moment[0, 1] - moment[1, 0]])
-
-
-def _add_curvature(wrist: Array, finger: Array, sight: Sight, *, move: Array, force: Array, space_force: Array) -> None:
-    """Second derivatives of the landmarks, weighed by the forces [3, 21, N] that pull at them.
-
-    Turning joint i turns the circle on which joint j beyond it moves a landmark: d2(landmark) = axis_i x move_j.
-    The wrist is a joint before all others.
-    """
-    torque = _torque(move, by_finger(force)[:, None])
-    circles = np.einsum("cafn,cbfn->abfn", sight.axes, torque)
-    for angle in range(5):
-        finger[angle, angle:5] += circles[angle, angle:]
-        finger[angle + 1 : 5, angle] += circles[angle, angle + 1 :]
-    finger[:, 5:-1][:, TURN] += torque.swapaxes(0, 1)
-    for part, arm, pull in ((TURN, sight.landmarks, force), (TILT, sight.tilted, -space_force)):
-        moment = np.einsum("akn,bkn->abn", arm, pull)
-        wrist[part, part] += 0.5 * (moment + moment.swapaxes(0, 1))
-        _on_diagonal(wrist)[part] -= np.trace(moment)
-
-
-def stop_at_limits(angles: Array, step: Array) -> Array:
-    """Shorten steps [5, 5, N] that would leave the range of an angle: the next step has to feel the limit first."""
-    aim = angles + step
-    lowest, highest = _per_angle(LOWEST) - _TOUCH, _per_angle(HIGHEST) + _TOUCH
-    aim = np.where((angles < highest) & (aim > highest), highest, aim)
-    aim = np.where((angles > lowest) & (aim < lowest), lowest, aim)
-    return aim - angles
 
 
 def _solve_arrow(wrist: Array, finger: Array) -> tuple[Array, Array]:

@@ -1,6 +1,6 @@
 """Pose and position of a hand of known shape from its 21 landmarks, many frames at once.
 
-An analytic start (palm by Kabsch, then each hinge in closed form) or a pose from nearby is refined by
+An analytic start (palm by Kabsch, then each hinge in closed form) is refined by
 Levenberg-Marquardt on the 3D landmarks, their pixels, the usual angles and the limits; `arrow.py` takes the steps.
 """
 
@@ -24,7 +24,6 @@ from dir_core.fitting.arrow import (
     Pose,
     choose_frames,
     forward,
-    stop_at_limits,
     take_frames,
     turned,
 )
@@ -38,19 +37,6 @@ _DAMPING = 1e-3
 _ACCEPTED, _REJECTED = 0.2, 8.0  # factors on the damping
 _SMALL_TURN, _SMALL_MOVE = np.radians(0.03), 3e-5  # radians and metres; smaller steps do not matter
 _BLOCK = 2048  # frames solved together: calls are shared, and memory does not grow with the clip
-
-
-@dataclass(frozen=True, eq=False)
-class HandPoseStart:
-    """A pose of N frames near the one that is looked for.
-
-    Attributes:
-        wrist: [N, 4] quaternions from model to camera axes.
-        angles: [N, 5, 5] hinge angles in radians, FINGERS x ANGLES.
-    """
-
-    wrist: Array
-    angles: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +67,6 @@ def fit_pose(
     landmark_tilt: float = 0.2,
     pixel_noise: float = 0.008,
     prior: float = 0.8,
-    start: HandPoseStart | None = None,
     steps: int = 8,
 ) -> HandPose:
     """Fit the pose of one hand to N frames of landmarks.
@@ -97,9 +82,6 @@ def fit_pose(
             fingers better than which way the hand faces, while the pixels know that.
         pixel_noise: sigma of `pixels` as a share of the hand's extent in the image.
         prior: weight of the usual angles; 0 leaves them out.
-        start: a pose from nearby, e.g. that of the same frames before their landmarks were smoothed. It is followed
-            down to its own minimum, so it has to be the same pose within some ten degrees. None starts from the
-            landmarks.
         steps: at most so many; a frame needs fewer where they no longer matter.
 
     Source: fitting of a hinge hand by damped least squares with limits; Cauchy weights (Huber 1981).
@@ -112,7 +94,6 @@ def fit_pose(
             rays(pixels[rows].astype(np.float64), camera_matrix),
             weight[rows].astype(np.float64),
             pixel_noise=pixel_noise,
-            start=None if start is None else HandPoseStart(start.wrist[rows], start.angles[rows]),
             steps=steps,
         )
         for rows in (slice(i, i + _BLOCK) for i in range(0, max(len(landmarks), 1), _BLOCK))
@@ -155,24 +136,19 @@ def _fit_block(
     weight: Array,
     *,
     pixel_noise: float,
-    start: HandPoseStart | None,
     steps: int,
 ) -> tuple[Array, Array, Array, Array]:
     """Wrist [N, 4], position [N, 3], angles [N, 5, 5] and key points [N, 21, 3] about the wrist."""
     landmarks = landmarks - landmarks.mean(axis=1, keepdims=True)  # so that a tilt turns them about their middle
-    wrist, angles = (
-        _analytic_start(problem.geometry, landmarks, weight) if start is None else (start.wrist, start.angles)
-    )
+    wrist, angles = _analytic_start(problem.geometry, landmarks, weight)
     keypoints, _ = forward(problem.geometry, wrist.T, angles.T)
     relative = landmark_places(keypoints.T)
-    no_tilt = np.tile([1.0, 0.0, 0.0, 0.0], (len(ray), 1))
-    tilt = no_tilt if start is None else rotations.from_matrix(_kabsch(landmarks, relative, weight))
     pose = Pose(
         wrist=_frames_last(wrist),
         position=_frames_last(_robust_place(relative, ray, weight)),
         angles=_frames_last(angles),
         shift=_frames_last(np.mean(landmarks - relative, axis=1)),
-        tilt=_frames_last(tilt),
+        tilt=_frames_last(np.tile([1.0, 0.0, 0.0, 0.0], (len(ray), 1))),
     )
     seen = Measurements(
         landmarks=_frames_last(landmarks),
@@ -180,31 +156,23 @@ def _fit_block(
         ray_noise=pixel_noise * np.maximum(np.ptp(ray, axis=1).max(axis=-1), 1e-6),
         trust=_frames_last(weight),
     )
-    pose, keypoints = _descend(problem, seen, pose, from_nearby=start is not None, steps=steps)
+    pose, keypoints = _descend(problem, seen, pose, steps)
     return pose.wrist.T, pose.position.T, pose.angles.T, keypoints.T
 
 
-def _descend(
-    problem: ArrowProblem, seen: Measurements, pose: Pose, *, from_nearby: bool, steps: int
-) -> tuple[Pose, Array]:
+def _descend(problem: ArrowProblem, seen: Measurements, pose: Pose, steps: int) -> tuple[Pose, Array]:
     """Take damped steps until the next one will not matter; frames that have arrived leave the batch.
-
-    From nearby the steps stop at limits, and know the curvature once a first one has led into the valley. From far
-    away both would lead astray.
 
     Returns: the poses and their key points [3, 21, N] about the wrist.
     """
     arrived, keypoints = Pose(*map(np.empty_like, pose)), np.empty_like(seen.landmarks)
     left = np.arange(seen.trust.shape[-1])
     damping = np.full(len(left), _DAMPING)
-    curved = np.zeros(len(left), bool)
     last_size = np.full(len(left), 1e-9)
     sight = problem.look(seen, pose)
     for iteration in range(steps):
-        wrist, angles = problem.step(seen, pose, sight, damping, curved)
+        wrist, angles = problem.step(seen, pose, sight, damping)
         turn = np.maximum(np.abs(angles).max(axis=(0, 1)), np.abs(wrist[TURN]).max(axis=0))
-        if from_nearby:
-            angles = stop_at_limits(pose.angles, angles)
         trial = Pose(
             wrist=turned(pose.wrist, wrist[TURN]),
             position=pose.position + wrist[POSITION],
@@ -216,7 +184,6 @@ def _descend(
         better = (trial_sight.cost < sight.cost) & (trial.position[2] > NEAREST)
         pose, sight = choose_frames(better, trial, pose), choose_frames(better, trial_sight, sight)
         damping = np.where(better, damping * _ACCEPTED, damping * _REJECTED)
-        curved = better & from_nearby
 
         size = np.maximum(turn / _SMALL_TURN, np.abs(wrist[POSITION]).max(axis=0) / _SMALL_MOVE)
         pace = np.where(better, np.minimum(size / last_size, 1.0), 1.0)  # steps shrink at the pace of the last two
@@ -230,7 +197,7 @@ def _descend(
         if not going.any():
             break
         last_size = last_size[going]
-        left, damping, curved = left[going], damping[going], curved[going]
+        left, damping = left[going], damping[going]
         seen, pose, sight = take_frames(seen, going), take_frames(pose, going), take_frames(sight, going)
     return arrived, keypoints
 

@@ -20,7 +20,7 @@ from dir_core import clean
 from dir_core.clean import clean_take
 from dir_core.clean_up.settings import CleanUpSettings
 from dir_core.hand_model import open_hand_models
-from dir_core.take import Take, load_take
+from dir_core.take import FRAME_FIELDS, Take, load_take
 from tests.takes import make_raw_take
 
 STEPS = ("correct_sides", "make_steady", "limit_hands", "part_hands", "assemble_take", "report_on")
@@ -34,7 +34,7 @@ def forth_and_back(take: Take, frames: int) -> Take:
 
     def turned(side):
         hand = take.hand(side)
-        return replace(hand, **{name: array[rows] for name, array in vars(hand).items() if len(array) == len(take)})
+        return replace(hand, **{name: getattr(hand, name)[rows] for name in FRAME_FIELDS})
 
     whole = {"time": np.arange(frames) * pace, "frame": np.arange(frames)}
     return replace(take, **whole, left=turned("left"), right=turned("right"))

@@ -2,9 +2,8 @@
 
     python tests/benchmarks/bench_fitting.py [TAKE.npz] [--frames 1800] [--repeat 3]
 
-Prints hands per second of processor time, cold and from the poses of slightly different landmarks (as when a slider of
-the clean-up moves): of made-up hands with 3 mm noise, or of the hands of a raw take, which are harder. The best of the
-repeats counts.
+Prints hands per second of processor time: of made-up hands with 3 mm noise, or of the hands of a raw take, which are
+harder. The best of the repeats counts.
 """
 
 import argparse
@@ -22,17 +21,16 @@ import numpy as np
 from dir_core.camera import make_camera_matrix, project
 from dir_core.conventions import SHAPE_COUNT, SIDES
 from dir_core.degrees_of_freedom import HIGHEST, LOWEST, finger_geometry, rotations_from_angles
-from dir_core.fitting.hand_pose import HandPoseStart, fit_pose
+from dir_core.fitting.hand_pose import fit_pose
 from dir_core.fitting.landmark_places import landmark_places
 from dir_core.hand_model import open_hand_models
 from dir_core.take import load_take
 
 NOISE = 0.003  # metres
-STEADIER = 5  # frames of the running mean, or the share of the noise that is taken away, that tells warm from cold
 
 
 def made_up_hands(frames: int):
-    """Landmarks, slightly better landmarks and what else the fit needs."""
+    """Landmarks, their pixels and what else the fit needs."""
     rng = np.random.default_rng(0)
     model = open_hand_models()["right"]
     geometry = finger_geometry(model, np.zeros(SHAPE_COUNT), 1.0)
@@ -42,17 +40,9 @@ def made_up_hands(frames: int):
     place = np.array([0.0, 0.0, 0.6]) + rng.uniform(-0.1, 0.1, (frames, 3))
     exact = landmark_places(model.pose_keypoints(rotations_from_angles(geometry, wrist, angles), place))
     camera = make_camera_matrix((1920, 1080), 1400.0)
-    noise, pixel_noise = NOISE * rng.normal(size=exact.shape), 500 * NOISE * rng.normal(size=(frames, 21, 2))
-    share = 1 - 1 / STEADIER
-    pixels = project(exact, camera)
-    yield (
-        "made up",
-        geometry,
-        (exact + noise, pixels + pixel_noise),
-        (exact + share * noise, pixels + share * pixel_noise),
-        np.ones((frames, 21)),
-        camera,
-    )
+    seen = exact + NOISE * rng.normal(size=exact.shape)
+    pixels = project(exact, camera) + 500 * NOISE * rng.normal(size=(frames, 21, 2))
+    yield "made up", geometry, (seen, pixels), np.ones((frames, 21)), camera
 
 
 def hands_of_a_take(path: Path):
@@ -68,13 +58,7 @@ def hands_of_a_take(path: Path):
         seen_bones = np.linalg.norm(np.diff(points[:, [0, 9, 10, 11]], axis=1), axis=2).sum(axis=1)
         seen = (points * (bones / np.median(seen_bones)), hand.keypoints_2d[hand.observed].astype(np.float64))
         weight = hand.confidence[hand.observed].astype(np.float64)
-        yield side, geometry, seen, tuple(map(running_mean, seen)), weight, take.camera_matrix.astype(np.float64)
-
-
-def running_mean(rows):
-    half = STEADIER // 2
-    padded = np.concatenate([rows[:1]] * half + [rows] + [rows[-1:]] * half)
-    return np.mean([padded[i : i + len(rows)] for i in range(STEADIER)], axis=0)
+        yield side, geometry, seen, weight, take.camera_matrix.astype(np.float64)
 
 
 def fastest(repeat: int, work) -> float:
@@ -93,12 +77,9 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     options = parser.parse_args()
     hands = made_up_hands(options.frames) if options.take is None else hands_of_a_take(options.take)
-    for name, geometry, seen, steadier, weight, camera in hands:
-        first = fit_pose(geometry, *seen, weight, camera)
-        start = HandPoseStart(first.rotation[:, 0], first.angles)
-        work = partial(fit_pose, geometry, *steadier, weight, camera)
-        speed = [len(weight) / fastest(options.repeat, each) for each in (work, partial(work, start=start))]
-        print(f"{name}: {len(weight)} hands, cold {speed[0]:.0f} hands/s, warm {speed[1]:.0f} hands/s")
+    for name, geometry, seen, weight, camera in hands:
+        seconds = fastest(options.repeat, partial(fit_pose, geometry, *seen, weight, camera))
+        print(f"{name}: {len(weight)} hands, {len(weight) / seconds:.0f} hands/s")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """The fit gives back poses, shape and place that it was shown, within the noise it was shown them with."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -9,8 +7,9 @@ from dir_core import rotations
 from dir_core.camera import make_camera_matrix, project
 from dir_core.conventions import SIDES, Side
 from dir_core.degrees_of_freedom import FREE, HIGHEST, LOWEST, finger_geometry, rotations_from_angles
-from dir_core.fitting.arrow import ArrowProblem, solve
-from dir_core.fitting.hand_pose import HandPose, HandPoseStart, fit_pose, place_on_rays, pose_keypoints
+from dir_core.fitting import hand_pose
+from dir_core.fitting.arrow import solve
+from dir_core.fitting.hand_pose import fit_pose, place_on_rays, pose_keypoints
 from dir_core.fitting.hand_shape import bone_lengths, fit_shape
 from dir_core.fitting.landmark_places import landmark_places
 from dir_core.hand_model import HandModel, open_hand_models
@@ -93,7 +92,10 @@ def test_locked_angles_stay_zero_and_a_broken_finger_stops_near_its_limit(model:
     assert np.degrees(fitted.angles[0, 1, 3] - LOWEST[1, 3]) > -12
 
 
-def test_the_fit_does_not_depend_on_the_block_it_is_solved_in(model: HandModel) -> None:
+def test_the_fit_does_not_depend_on_the_block_it_is_solved_in(
+    model: HandModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hand_pose, "_BLOCK", 256)
     _, _, keypoints = random_poses(model, 600, 4)
     pixels, geometry = project(keypoints, CAMERA), finger_geometry(model, SHAPE, SCALE)
     together = fit_pose(geometry, keypoints, pixels, np.ones((600, 21)), CAMERA)
@@ -109,70 +111,14 @@ def noisy_landmarks(model: HandModel, count: int, noise: float, seed: int) -> tu
     return exact + noise * rng.normal(size=exact.shape), pixels
 
 
-def as_start(pose: HandPose) -> HandPoseStart:
-    return HandPoseStart(pose.rotation[:, 0], pose.angles)
-
-
-def test_a_start_nearby_leads_to_the_same_pose(model: HandModel) -> None:
-    seen, pixels = noisy_landmarks(model, 300, 0.003, 9)
-    geometry, weight = finger_geometry(model, SHAPE, SCALE), np.ones((300, 21))
-    cold = fit_pose(geometry, seen, pixels, weight, CAMERA)
-    others = fit_pose(geometry, seen + 0.001, pixels + np.linspace(-2, 2, 21)[:, None], weight, CAMERA)
-    assert finger_degrees(others.rotation, cold.rotation) > 0.2
-    warm = fit_pose(geometry, seen, pixels, weight, CAMERA, start=as_start(others))
-    assert np.percentile(np.degrees(rotations.angle_between(warm.rotation, cold.rotation)), 99) < 0.2
-    assert np.percentile(np.linalg.norm(warm.translation - cold.translation, axis=1), 99) < 5e-4
-
-
-def test_a_fit_from_a_start_stays_when_it_starts_from_itself(model: HandModel) -> None:
-    seen, pixels = noisy_landmarks(model, 300, 0.006, 10)
-    geometry, weight = finger_geometry(model, SHAPE, SCALE), np.ones((300, 21))
-    pose = fit_pose(geometry, seen, pixels, weight, CAMERA)
-    for _ in range(3):
-        before, pose = pose, fit_pose(geometry, seen, pixels, weight, CAMERA, start=as_start(pose))
-    assert np.percentile(np.degrees(rotations.angle_between(before.rotation, pose.rotation)), 99) < 0.05
-
-
-def test_steps_from_a_start_know_the_curvature(model: HandModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen, pixels = noisy_landmarks(model, 300, 0.01, 14)
-    geometry, weight = finger_geometry(model, SHAPE, SCALE), np.ones((300, 21))
-    pose = fit_pose(geometry, seen, pixels, weight, CAMERA)
-    pose = fit_pose(geometry, seen, pixels, weight, CAMERA, start=as_start(pose))
-
-    stepped: list[int] = []
-    step = ArrowProblem.step
-
-    def count(problem: ArrowProblem, *frames: Any) -> Any:
-        stepped.append(len(frames[-1]))
-        return step(problem, *frames)
-
-    monkeypatch.setattr(ArrowProblem, "step", count)
-    start = HandPoseStart(pose.rotation[:, 0], pose.angles + np.radians(1))
-    fit_pose(geometry, seen, pixels, weight, CAMERA, start=start)
-    assert sum(stepped) / 300 < 5.3  # steps a hand; 4.6 with the curvature, 6.2 without
-
-
-def test_a_fit_from_a_start_does_not_depend_on_its_block(model: HandModel) -> None:
-    seen, pixels = noisy_landmarks(model, 600, 0.003, 11)
-    geometry, weight = finger_geometry(model, SHAPE, SCALE), np.ones((600, 21))
-    start = as_start(fit_pose(geometry, seen + [0.0, 0.0, 0.002], pixels, weight, CAMERA))
-    together = fit_pose(geometry, seen, pixels, weight, CAMERA, start=start)
-    own = HandPoseStart(start.wrist[550:551], start.angles[550:551])
-    alone = fit_pose(geometry, seen[550:551], pixels[550:551], weight[:1], CAMERA, start=own)
-    assert together.rotation[550] == pytest.approx(alone.rotation[0], abs=1e-9)
-
-
-@pytest.mark.parametrize("warm", [False, True])
-def test_frames_without_trust_and_clips_without_frames_are_fitted(model: HandModel, warm: bool) -> None:
+def test_frames_without_trust_and_clips_without_frames_are_fitted(model: HandModel) -> None:
     seen, pixels = noisy_landmarks(model, 4, 0.003, 12)
     geometry, weight = finger_geometry(model, SHAPE, SCALE), np.ones((4, 21))
     weight[1] = 0.0
-    start = HandPoseStart(np.tile([1.0, 0.0, 0.0, 0.0], (4, 1)), np.zeros((4, 5, 5))) if warm else None
-    pose = fit_pose(geometry, seen, pixels, weight, CAMERA, start=start)
+    pose = fit_pose(geometry, seen, pixels, weight, CAMERA)
     assert np.isfinite(pose.rotation).all()
     assert np.isfinite(pose.keypoints).all()
-    none = HandPoseStart(np.zeros((0, 4)), np.zeros((0, 5, 5))) if warm else None
-    empty = fit_pose(geometry, seen[:0], pixels[:0], weight[:0], CAMERA, start=none)
+    empty = fit_pose(geometry, seen[:0], pixels[:0], weight[:0], CAMERA)
     assert empty.rotation.shape == (0, 16, 4)
 
 
