@@ -1,6 +1,6 @@
 """Frames in which a hand was not seen: short gaps keep moving, long ones are crossed evenly, longer ones held."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -101,14 +101,6 @@ def hold_longest_gaps(values: Array, observed: Array, time: Array, longest: floa
 def too_long_gaps(observed: Array, time: Array, longest: float) -> list[tuple[int, int]]:
     """Gaps (first and last row, inclusive) longer than `longest` seconds, also at the ends of the clip."""
     return [(first, last) for first, last in find_gaps(observed) if gap_length(time, first, last) > longest]
-
-
-def mark_rows(ranges: Iterable[tuple[int, int]], count: int) -> Array:
-    """Row ranges (inclusive) as a mask [count]."""
-    mask = np.zeros(count, bool)
-    for first, last in ranges:
-        mask[first : last + 1] = True
-    return mask
 
 
 def _ease(share: Array) -> Array:

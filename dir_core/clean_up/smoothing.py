@@ -120,7 +120,7 @@ def smooth_rotations(
         jitter = np.maximum(_measure_jitter(path + error, weight, _ROTATION_NOISE), _ROTATION_NOISE_FLOOR)
         process = _Process(cutoff, _ROTATION_NOISE, _share_within_fingers(joints))
         noise = _Noise(jitter, jitter)
-        track = _settle(start, measured, weight, seen, time, noise=noise, process=process, chart=_ROTATIONS)
+        track = _settle(start, _Observed(measured, weight, seen, time), _Model(noise, process, _ROTATIONS))
     track = np.where(np.isfinite(cutoff)[:, None], track, filled)
     track = np.ascontiguousarray(track.transpose(2, 1, 0))
     return make_continuous(track / np.linalg.norm(track, axis=-1, keepdims=True))
@@ -168,7 +168,7 @@ def smooth_vectors(
         trust = np.where(seen, np.asarray(weight).T, 0.0)
         noise = _vector_noise(measured, trust, nominal_noise)
         process = _Process(cutoff, nominal_noise, np.full((tracks, tracks), 1.0 / tracks))
-        track = _settle(start, measured, trust, seen, time, noise=noise, process=process, chart=_VECTORS)
+        track = _settle(start, _Observed(measured, trust, seen, time), _Model(noise, process, _VECTORS))
     return np.ascontiguousarray(np.where(np.isfinite(cutoff)[:, None], track, filled).transpose(2, 1, 0))
 
 
@@ -261,33 +261,37 @@ class _Noise:
     total: Array
 
 
-def _settle(
-    start: Array,
-    measured: Array,
-    weight: Array,
-    seen: Array,
-    time: Array,
-    *,
-    noise: _Noise,
-    process: _Process,
-    chart: _Chart,
-) -> Array:
+@dataclass(frozen=True)
+class _Observed:
+    """What was seen of K tracks: measured [D, K, T], weight and seen [K, T], time [T] seconds."""
+
+    measured: Array
+    weight: Array
+    seen: Array
+    time: Array
+
+    def during(self, frames: slice) -> "_Observed":
+        """A stretch of it."""
+        return _Observed(*(array[..., frames] for array in (self.measured, self.weight, self.seen, self.time)))
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What is believed of noise and motion, and in which chart."""
+
+    noise: _Noise
+    process: _Process
+    chart: _Chart
+
+
+def _settle(start: Array, observed: _Observed, model: _Model) -> Array:
     """From the start to the smoothed track: the passes in stretches of time, then ends and long gaps."""
     track = np.empty_like(start)
-    margin = _MEMORY / float(process.cutoff.min())
-    for outer, inner, local in _stretches(time, margin):
-        part = _reweighted_passes(
-            start[..., outer],
-            measured[..., outer],
-            weight[:, outer],
-            seen[:, outer],
-            time[outer],
-            noise=noise,
-            process=process,
-            chart=chart,
-        )
+    margin = _MEMORY / float(model.process.cutoff.min())
+    for outer, inner, local in _stretches(observed.time, margin):
+        part = _reweighted_passes(start[..., outer], observed.during(outer), model)
         track[..., inner] = part[..., local]
-    return _calm_gaps(track, seen, time, chart.mix)
+    return _calm_gaps(track, observed.seen, observed.time, model.chart.mix)
 
 
 def _stretches(time: Array, margin: float) -> Iterator[tuple[slice, slice, slice]]:
@@ -303,26 +307,17 @@ def _stretches(time: Array, margin: float) -> Iterator[tuple[slice, slice, slice
         yield slice(low, high), slice(begin, end), slice(begin - low, end - low)
 
 
-def _reweighted_passes(
-    track: Array,
-    measured: Array,
-    weight: Array,
-    seen: Array,
-    time: Array,
-    *,
-    noise: _Noise,
-    process: _Process,
-    chart: _Chart,
-) -> Array:
-    """Iteratively reweighted least squares from a start track; weight and seen [K, T]."""
+def _reweighted_passes(track: Array, observed: _Observed, model: _Model) -> Array:
+    """Iteratively reweighted least squares from a start track."""
+    noise, process, chart, time = model.noise, model.process, model.chart, observed.time
     variance = noise.total[:, None] ** 2
     difference = _third_difference(time)
     scale = process.scale(time)
-    weight = np.where(seen, weight, _MISSING_WEIGHT)
+    weight = np.where(observed.seen, observed.weight, _MISSING_WEIGHT)
     window = _time_window((time[:-3] + time[1:-2] + time[2:-1] + time[3:]) / 4.0)
 
     for index in range(_PASSES):
-        path, error = chart.unroll(track, measured)
+        path, error = chart.unroll(track, observed.measured)
         dimension = len(path)
         residual = weight * _square(error) / variance
         data_weight = weight * (_MEASUREMENT_FREEDOM + dimension) / (_MEASUREMENT_FREEDOM + residual) / variance

@@ -1,4 +1,4 @@
-"""Fit both hands of a whole clip: steady the landmarks, find one shape, pose every frame, steady the depth."""
+"""Fit both hands of a whole clip: steady the landmarks, find one shape, pose every frame, place it in the camera."""
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -43,7 +43,7 @@ class FittedHand:
         translation: [T, 3] wrist, metres.
         shape: [10] shape components.
         scale: size factor.
-        pixels: [T, 21, 2] the steady key points that the pose explains.
+        pixels: [T, 21, 2] the key points in the picture that the pose explains.
 
     Frames in which the hand was not observed hold an interpolation, so that curves stay continuous.
     """

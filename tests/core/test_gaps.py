@@ -1,5 +1,7 @@
 """Gaps: short ones keep moving, long ones are crossed evenly, longer ones held or hidden; seen frames never change."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,11 +13,17 @@ from dir_core.clean_up.gaps import (
     find_gaps,
     gap_length,
     hold_longest_gaps,
-    mark_rows,
     rows_to_fit,
     straight,
     too_long_gaps,
 )
+
+
+def mark_rows(ranges: Iterable[tuple[int, int]], count: int) -> np.ndarray:
+    mask = np.zeros(count, bool)
+    for first, last in ranges:
+        mask[first : last + 1] = True
+    return mask
 
 
 def seen_but(count: int, *gaps: tuple[int, int]) -> np.ndarray:
