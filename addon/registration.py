@@ -1,31 +1,44 @@
 """The one ordered list of everything Blender has to know about. No behaviour lives here."""
 
-from typing import Any, Final
+from types import ModuleType
+from typing import Final
 
 import bpy
 
+from . import log, preferences, properties, ticker
 from .operators import rig
 
-CLASSES: Final[tuple[type, ...]] = (
-    rig.HANDS_OT_import_take,
-    rig.HANDS_FH_take,
+MODULES: Final[tuple[ModuleType, ...]] = (
+    log,
+    ticker,
+    properties,
+    preferences,
+    rig,
 )
-"""In the order of registration: what others refer to comes first."""
+"""In the order of registration: what others refer to comes first, panels in the order of the work.
 
-IMPORT_MENU_ENTRIES: Final[tuple[Any, ...]] = (rig.draw_import_entry,)
+A module may have CLASSES, and `register` and `unregister` for what is no class (menus, handlers, draw functions).
+"""
+
+
+def classes() -> tuple[type, ...]:
+    """Every class, in the order of registration."""
+    return tuple(cls for module in MODULES for cls in getattr(module, "CLASSES", ()))
 
 
 def register() -> None:
-    """Register CLASSES in order, then the menu entries."""
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
-    for entry in IMPORT_MENU_ENTRIES:
-        bpy.types.TOPBAR_MT_file_import.append(entry)
+    """Register every module in order."""
+    for module in MODULES:
+        for cls in getattr(module, "CLASSES", ()):
+            bpy.utils.register_class(cls)
+        if hasattr(module, "register"):
+            module.register()
 
 
 def unregister() -> None:
     """Undo register() in reverse order."""
-    for entry in reversed(IMPORT_MENU_ENTRIES):
-        bpy.types.TOPBAR_MT_file_import.remove(entry)
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+    for module in reversed(MODULES):
+        if hasattr(module, "unregister"):
+            module.unregister()
+        for cls in reversed(getattr(module, "CLASSES", ())):
+            bpy.utils.unregister_class(cls)

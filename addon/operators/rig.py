@@ -1,7 +1,7 @@
 """File > Import > Hand Take: a take becomes hands, keys and camera in the current scene. No building here."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import bpy
 
@@ -103,3 +103,16 @@ def _select(context: Any, built: BuiltScene) -> None:
         armature.select_set(True)
     if visible:
         context.view_layer.objects.active = visible[-1]
+
+
+CLASSES: Final = (HANDS_OT_import_take, HANDS_FH_take)
+
+
+def register() -> None:
+    """Add the menu entry."""
+    bpy.types.TOPBAR_MT_file_import.append(draw_import_entry)
+
+
+def unregister() -> None:
+    """Take the menu entry out again."""
+    bpy.types.TOPBAR_MT_file_import.remove(draw_import_entry)

@@ -22,9 +22,9 @@ def registered(empty_file) -> Iterator[None]:
 
 
 def test_every_class_registers_and_goes_again():
-    assert all(cls.is_registered for cls in registration.CLASSES)
+    assert all(cls.is_registered for cls in registration.classes())
     addon.unregister()
-    assert not any(cls.is_registered for cls in registration.CLASSES)
+    assert not any(cls.is_registered for cls in registration.classes())
     assert "import_take" not in dir(bpy.ops.hands)
     addon.register()
     assert "import_take" in dir(bpy.ops.hands)

@@ -1,0 +1,388 @@
+"""What the add-on keeps in a scene: the user's choices and the list of takes. No behaviour lives here.
+
+Everything is stored in the .blend and takes part in undo. What runs (jobs, processes) and what can be read again
+(takes) is kept elsewhere, so that undo never takes it away.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+import bpy
+
+from dir_core.clean_up.key_reduction import DEFAULT_ANGLE
+from dir_core.clean_up.settings import CleanUpSettings
+from dir_core.conventions import DEFAULT_HAND_LENGTH, SIDES
+
+SCENE_PROPERTY: Final = "two_hands"
+"""`scene.two_hands` holds everything below."""
+
+DEFAULT_FIELD_OF_VIEW: Final = math.radians(60.0)
+
+_DEFAULTS: Final = CleanUpSettings()
+
+_clean_up_listeners: Final[list[Callable[[Any], None]]] = []
+
+
+def listen_to_clean_up(listener: Callable[[Any], None]) -> None:
+    """Call `listener` with the scene whenever a setting changes that the keys of the active take depend on."""
+    if listener not in _clean_up_listeners:
+        _clean_up_listeners.append(listener)
+
+
+def _tell_clean_up(self: Any, _context: Any) -> None:
+    for listener in _clean_up_listeners:
+        listener(self.id_data)
+
+
+def _is_camera(_self: Any, item: Any) -> bool:
+    return item.type == "CAMERA"
+
+
+def _is_armature(_self: Any, item: Any) -> bool:
+    return item.type == "ARMATURE"
+
+
+class HandsFootage(bpy.types.PropertyGroup):  # type: ignore[misc]
+    """The footage, when it begins and the camera that filmed it."""
+
+    clip: bpy.props.PointerProperty(  # type: ignore[valid-type]
+        name="Footage", description="Video or image sequence of the hands", type=bpy.types.MovieClip
+    )
+    camera: bpy.props.PointerProperty(  # type: ignore[valid-type]
+        name="Camera",
+        description="Camera that stands for the one that filmed; the hands are placed in front of it",
+        type=bpy.types.Object,
+        poll=_is_camera,
+    )
+    start: bpy.props.IntProperty(  # type: ignore[valid-type]
+        name="Start Frame", description="Scene frame on which the footage begins", default=1
+    )
+    focal_source: bpy.props.EnumProperty(  # type: ignore[valid-type]
+        name="Lens From",
+        description="Where the focal length of the filming camera comes from; it decides how far away the hands are",
+        items=(
+            ("FIELD_OF_VIEW", "Field of View", "The horizontal field of view below"),
+            ("CAMERA", "Scene Camera", "The lens of the camera that is chosen as the footage's camera"),
+            ("TRACKING", "Tracking Camera", "The lens that is set or solved in the Movie Clip Editor"),
+            ("METADATA", "File", "The lens that the filming device wrote into the file"),
+        ),
+        default="FIELD_OF_VIEW",
+    )
+    field_of_view: bpy.props.FloatProperty(  # type: ignore[valid-type]
+        name="Field of View",
+        description="Horizontal field of view of the filming camera; phones and webcams have about 60 to 70 degrees",
+        subtype="ANGLE",
+        min=math.radians(1.0),
+        max=math.radians(170.0),
+        default=DEFAULT_FIELD_OF_VIEW,
+    )
+
+
+class HandsCapture(bpy.types.PropertyGroup):  # type: ignore[misc]
+    """How hands are captured."""
+
+    estimator: bpy.props.EnumProperty(  # type: ignore[valid-type]
+        name="Estimator",
+        description="What sees the hands in the footage",
+        items=(
+            ("landmarks", "Landmarks", "Runs at once on every computer; for hands that do not clasp each other"),
+            ("dir", "DIR Network", "For hands that touch and clasp; needs the GPU runtime and weights of your own"),
+        ),
+        default="landmarks",
+    )
+    device: bpy.props.EnumProperty(  # type: ignore[valid-type]
+        name="Device",
+        description="What the network runs on",
+        items=(
+            ("auto", "Automatic", "The fastest that works"),
+            ("cuda", "NVIDIA GPU", "CUDA"),
+            ("mps", "Apple GPU", "Metal"),
+            ("cpu", "CPU", "Works everywhere, slowly"),
+        ),
+        default="auto",
+    )
+    use_range: bpy.props.BoolProperty(  # type: ignore[valid-type]
+        name="Range", description="Capture a part of the footage only", default=False
+    )
+    first: bpy.props.IntProperty(  # type: ignore[valid-type]
+        name="First Frame", description="First scene frame that is captured", default=1
+    )
+    last: bpy.props.IntProperty(  # type: ignore[valid-type]
+        name="Last Frame", description="Last scene frame that is captured", default=250
+    )
+    step: bpy.props.IntProperty(  # type: ignore[valid-type]
+        name="Step", description="Capture every so many pictures; 1 captures all", default=1, min=1, max=60
+    )
+    mirrored: bpy.props.BoolProperty(  # type: ignore[valid-type]
+        name="Mirrored Footage",
+        description="The footage is a selfie in which left and right are exchanged",
+        default=False,
+    )
+    hand_length: bpy.props.FloatProperty(  # type: ignore[valid-type]
+        name="Hand Length",
+        description="From the wrist crease to the tip of the middle finger; decides size and distance of the hands",
+        subtype="DISTANCE",
+        min=0.05,
+        max=0.4,
+        precision=3,
+        default=DEFAULT_HAND_LENGTH,
+    )
+    use_box: bpy.props.BoolProperty(  # type: ignore[valid-type]
+        name="Start Box",
+        description="Say where both hands are at the start, for hands that are not found by themselves",
+        default=False,
+    )
+    box: bpy.props.FloatVectorProperty(  # type: ignore[valid-type]
+        name="Box",
+        description="Left edge, upper edge, width and height in pixels of the footage",
+        size=4,
+        min=0.0,
+        default=(0.0, 0.0, 0.0, 0.0),
+    )
+    use_hands: bpy.props.BoolProperty(  # type: ignore[valid-type]
+        name="Build Hands When Done",
+        description="Build two rigged hands and key them as soon as the capture is finished",
+        default=True,
+    )
+
+
+class HandsCleanUp(bpy.types.PropertyGroup):  # type: ignore[misc]
+    """How the raw take of a capture becomes a clean one: the fields of dir_core's CleanUpSettings."""
+
+    enabled: bpy.props.BoolProperty(  # type: ignore[valid-type]
+        name="Clean Up",
+        description="Key the cleaned motion; off keys what the capture saw",
+        default=True,
+        update=_tell_clean_up,
+    )
+    identity: bpy.props.BoolProperty(  # type: ignore[valid-type]
+        name="Repair Left and Right",
+        description="Put exchanged hands right and remove a second skeleton on one hand",
+        default=_DEFAULTS.identity,
+        update=_tell_clean_up,
+    )
+    wrist_rotation: bpy.props.FloatProperty(  # type: ignore[valid-type]
+        name="Wrist Rotation",
+        description="How strongly the turning of the wrists is steadied; 0 leaves it as it was seen",
+        min=0.0,
+        max=4.0,
+        default=_DEFAULTS.wrist_rotation,
+        update=_tell_clean_up,
+    )
+    wrist_position: bpy.props.FloatProperty(  # type: ignore[valid-type]
+        name="Wrist Position",
+        description="How strongly the place of the wrists is steadied; 0 leaves it as it was seen",
+        min=0.0,
+        max=4.0,
+        default=_DEFAULTS.wrist_position,
+        update=_tell_clean_up,
+    )
+    fingers: bpy.props.FloatProperty(  # type: ignore[valid-type]
+        name="Fingers",
+        description="How strongly the fingers are steadied; 0 leaves them as they were seen",
+        min=0.0,
+        max=4.0,
+        default=_DEFAULTS.fingers,
+        update=_tell_clean_up,
+    )
+    fill: bpy.props.FloatProperty(  # type: ignore[valid-type]
+        name="Fill Gaps Up To",
+        description="A hand that was not seen for up to so many seconds moves on as it probably did",
+        subtype="TIME_ABSOLUTE",
+        min=0.0,
+        max=60.0,
+        soft_max=5.0,
+        default=_DEFAULTS.fill,
+        update=_tell_clean_up,
+    )
+    beyond: bpy.props.EnumProperty(  # type: ignore[valid-type]
+        name="Longer Gaps",
+        description="What a hand does where it was not seen for longer",
+        items=(("still", "Hold Still", "It stays as it was last seen"), ("hide", "Hide", "It is hidden")),
+        default=_DEFAULTS.beyond,
+        update=_tell_clean_up,
+    )
+    limits: bpy.props.BoolProperty(  # type: ignore[valid-type]
+        name="Joint Limits",
+        description="Keep fingers within what a human hand can do",
+        default=_DEFAULTS.limits,
+        update=_tell_clean_up,
+    )
+    contact: bpy.props.EnumProperty(  # type: ignore[valid-type]
+        name="Contact",
+        description="What is pushed apart where it sinks into each other",
+        items=(
+            ("off", "Off", "Nothing"),
+            ("hands", "Hands", "The two hands"),
+            ("fingers", "Hands and Fingers", "Also the fingers of each hand, which takes two seconds more"),
+        ),
+        default=_DEFAULTS.contact,
+        update=_tell_clean_up,
+    )
+
+
+class HandsKeying(bpy.types.PropertyGroup):  # type: ignore[misc]
+    """How the active take is keyed."""
+
+    rigs: bpy.props.EnumProperty(  # type: ignore[valid-type]
+        name="Rigs",
+        description="Which armatures get the keys",
+        items=(
+            ("BUILD", "From the Take", "Build two hands with the proportions and the size that were captured"),
+            ("LIBRARY", "From the Library", "Append the two hands of the asset library, with their own proportions"),
+            ("EXISTING", "Existing", "Key two hand armatures that are in the scene already"),
+        ),
+        default="BUILD",
+    )
+    left: bpy.props.PointerProperty(  # type: ignore[valid-type]
+        name="Left Hand", description="Armature of the left hand", type=bpy.types.Object, poll=_is_armature
+    )
+    right: bpy.props.PointerProperty(  # type: ignore[valid-type]
+        name="Right Hand", description="Armature of the right hand", type=bpy.types.Object, poll=_is_armature
+    )
+    action: bpy.props.EnumProperty(  # type: ignore[valid-type]
+        name="Keys Go Into",
+        description="Where the keys are written",
+        items=(
+            ("NEW", "New Action", "A new action; what the armatures had stays in the file"),
+            ("EXISTING", "Current Action", "The action the armatures have; only the keys of the range are replaced"),
+        ),
+        default="NEW",
+    )
+    use_range: bpy.props.BoolProperty(  # type: ignore[valid-type]
+        name="Range", description="Key a part of the take only", default=False, update=_tell_clean_up
+    )
+    first: bpy.props.IntProperty(  # type: ignore[valid-type]
+        name="First Frame", description="First scene frame that is keyed", default=1, update=_tell_clean_up
+    )
+    last: bpy.props.IntProperty(  # type: ignore[valid-type]
+        name="Last Frame", description="Last scene frame that is keyed", default=250, update=_tell_clean_up
+    )
+    use_reduction: bpy.props.BoolProperty(  # type: ignore[valid-type]
+        name="Fewer Keys",
+        description="Write the fewest keys that stay close to the motion, for editing by hand",
+        default=False,
+        update=_tell_clean_up,
+    )
+    reduction_angle: bpy.props.FloatProperty(  # type: ignore[valid-type]
+        name="Within",
+        description="How far a bone may turn away from the motion for the sake of fewer keys",
+        subtype="ANGLE",
+        min=math.radians(0.01),
+        max=math.radians(10.0),
+        default=DEFAULT_ANGLE,
+        update=_tell_clean_up,
+    )
+
+
+class HandsTake(bpy.types.PropertyGroup):  # type: ignore[misc]
+    """One captured take: its file, what the user made of it, and what was built from it. `name` is shown."""
+
+    uid: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
+    filepath: bpy.props.StringProperty(  # type: ignore[valid-type]
+        name="Raw Take", description="File of the take as it was captured; it is never changed", subtype="FILE_PATH"
+    )
+    footage: bpy.props.StringProperty(  # type: ignore[valid-type]
+        name="Footage", description="What it was captured from", subtype="FILE_PATH"
+    )
+    estimator: bpy.props.StringProperty(name="Estimator")  # type: ignore[valid-type]
+    licence: bpy.props.StringProperty(name="Licence")  # type: ignore[valid-type]
+    captured: bpy.props.StringProperty(name="Captured")  # type: ignore[valid-type]
+    frames: bpy.props.IntProperty(name="Frames")  # type: ignore[valid-type]
+    seen_left: bpy.props.FloatProperty(name="Left Seen", subtype="FACTOR")  # type: ignore[valid-type]
+    seen_right: bpy.props.FloatProperty(name="Right Seen", subtype="FACTOR")  # type: ignore[valid-type]
+    start: bpy.props.IntProperty(  # type: ignore[valid-type]
+        name="Start Frame",
+        description="Scene frame on which the footage of this take begins",
+        default=1,
+        update=_tell_clean_up,
+    )
+    edits: bpy.props.StringProperty(default="[]", options={"HIDDEN"})  # type: ignore[valid-type]
+    clean_up: bpy.props.PointerProperty(type=HandsCleanUp)  # type: ignore[valid-type]
+    keying: bpy.props.PointerProperty(type=HandsKeying)  # type: ignore[valid-type]
+    camera: bpy.props.PointerProperty(type=bpy.types.Object)  # type: ignore[valid-type]
+
+
+class HandsReview(bpy.types.PropertyGroup):  # type: ignore[misc]
+    """What is drawn over the viewport, and the range that corrections are made on."""
+
+    show_keypoints: bpy.props.BoolProperty(  # type: ignore[valid-type]
+        name="Key Points", description="Draw what was seen over the footage", default=True
+    )
+    source: bpy.props.EnumProperty(  # type: ignore[valid-type]
+        name="Show",
+        description="Which key points are drawn",
+        items=(
+            ("RAW", "As Seen", "What the capture saw"),
+            ("CLEAN", "Cleaned", "The posed hands after the clean-up"),
+            ("BOTH", "Both", "What was seen, thin, under the cleaned hands"),
+        ),
+        default="RAW",
+    )
+    show_strip: bpy.props.BoolProperty(  # type: ignore[valid-type]
+        name="Strip",
+        description="Draw confidence, gaps and exchanges of both hands in the Dope Sheet and the Timeline",
+        default=True,
+    )
+    show_curves: bpy.props.BoolProperty(  # type: ignore[valid-type]
+        name="Raw Curves",
+        description="Draw the motion before the clean-up behind the curves of the Graph Editor",
+        default=False,
+    )
+    first: bpy.props.IntProperty(  # type: ignore[valid-type]
+        name="First Frame", description="First scene frame of the correction", default=1
+    )
+    last: bpy.props.IntProperty(  # type: ignore[valid-type]
+        name="Last Frame", description="Last scene frame of the correction", default=1
+    )
+    side: bpy.props.EnumProperty(  # type: ignore[valid-type]
+        name="Hand",
+        description="Which hand is corrected",
+        items=(
+            ("both", "Both", "Both hands"),
+            *((side, side.title(), f"The {side} hand") for side in SIDES),
+        ),
+        default="both",
+    )
+    weight: bpy.props.FloatProperty(  # type: ignore[valid-type]
+        name="Trust",
+        description="How much of what was seen is believed in the range",
+        subtype="FACTOR",
+        min=0.0,
+        max=1.0,
+        default=0.2,
+    )
+
+
+class HandsScene(bpy.types.PropertyGroup):  # type: ignore[misc]
+    """Everything of the add-on in one scene."""
+
+    uid: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
+    footage: bpy.props.PointerProperty(type=HandsFootage)  # type: ignore[valid-type]
+    capture: bpy.props.PointerProperty(type=HandsCapture)  # type: ignore[valid-type]
+    takes: bpy.props.CollectionProperty(type=HandsTake)  # type: ignore[valid-type]
+    active_take: bpy.props.IntProperty(name="Active Take", default=0, min=0)  # type: ignore[valid-type]
+    review: bpy.props.PointerProperty(type=HandsReview)  # type: ignore[valid-type]
+
+
+CLASSES: Final[tuple[type, ...]] = (
+    HandsFootage,
+    HandsCapture,
+    HandsCleanUp,
+    HandsKeying,
+    HandsTake,
+    HandsReview,
+    HandsScene,
+)
+
+
+def register() -> None:
+    """Give every scene its properties."""
+    setattr(bpy.types.Scene, SCENE_PROPERTY, bpy.props.PointerProperty(type=HandsScene))
+
+
+def unregister() -> None:
+    """Take them away again."""
+    delattr(bpy.types.Scene, SCENE_PROPERTY)
+    _clean_up_listeners.clear()
