@@ -14,11 +14,11 @@ from typing import Any
 
 from dir_core import __version__
 from dir_core.clean_up.settings import CleanUpSettings
-from dir_core.conventions import DEFAULT_HAND_LENGTH, Side
+from dir_core.conventions import DEFAULT_HAND_LENGTH
 from dir_core.errors import HandCaptureError, OutputError, SettingsError
 from dir_core.estimator import need_torch
-from dir_core.hand_model import HandModel, load_hand_models
 from dir_core.take import Take, check_output, load_take, save_take, write_whole
+from dir_core.take_models import take_hand_models
 
 _PICTURES = (".png", ".svg", ".pdf")
 
@@ -172,17 +172,6 @@ def _add_hand_model(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--checkpoint", type=Path, metavar="FILE", help="weights of dir that carry the hand model")
 
 
-def _load_hand_models(options: argparse.Namespace, take: Take) -> dict[Side, HandModel]:
-    """The hands of a take: as asked, else those of the checkpoint it was captured with, else the open hand."""
-    used = take.meta["settings"].get("checkpoint") if isinstance(take.meta["settings"], dict) else None
-    checkpoint = options.checkpoint or (used if isinstance(used, str) and not options.hand_model else None)
-    if checkpoint is None:
-        return load_hand_models(options.hand_model)
-    from dir_core.estimator import checkpoint_hand_models
-
-    return checkpoint_hand_models(checkpoint)
-
-
 def _run_capture(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
@@ -263,7 +252,7 @@ def _run_clean(options: argparse.Namespace) -> None:
     _protect_raw(options.output)
     if options.plot and options.plot.suffix not in _PICTURES:
         raise SettingsError(f"Curves are drawn as png, svg or pdf, not as {options.plot.name}: change the ending.")
-    models = _load_hand_models(options, raw)
+    models = take_hand_models(raw, options.hand_model, options.checkpoint)
     result = clean_take(raw, models, settings, edits, raw_path)
     save_take(result.take, options.output)
     for sentence in result.report.sentences():
@@ -307,7 +296,7 @@ def _run_preview(options: argparse.Namespace) -> None:
     for path in filter(None, (options.output, options.sheet)):
         check_output(path)
     footage = options.footage or take.meta["source"]["path"]
-    models = _load_hand_models(options, take)
+    models = take_hand_models(take, options.hand_model, options.checkpoint)
     write_preview(take, models, footage, movie=options.output, sheet=options.sheet, frame_rate=options.frame_rate)
     for path in filter(None, (options.output, options.sheet)):
         print(f"Wrote {path}")
@@ -326,7 +315,7 @@ def _run_evaluate(options: argparse.Namespace) -> None:
     truth = load_take(options.truth) if options.truth else None
     take = load_take(options.subject)
     seen = _as_seen(take, Path(options.subject))
-    figures = evaluate_take(take, _load_hand_models(options, take), truth, seen).as_dict()
+    figures = evaluate_take(take, take_hand_models(take, options.hand_model, options.checkpoint), truth, seen).as_dict()
     for name, value in figures.items():
         if value is not None:
             print(f"{name:22} {value:.4g}" if isinstance(value, float) else f"{name:22} {value}")
