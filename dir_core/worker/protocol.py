@@ -51,10 +51,10 @@ JobState = Literal["new", "running", "stopped", "cancelled", "failed", "done"]
 _TAIL = 1 << 16  # bytes of events.ndjson that surely hold the last event
 _LOCKED_BYTE = 1 << 30  # beyond the end of the file: Windows lets nobody read bytes that are locked
 
-# The worker's own packages come first; what it lacks (dir_core, the bundled wheels) is found in the folders given.
+# The interpreter's own packages come first; what it lacks (dir_core, the bundled wheels) is found in the folders given.
 _START = (
-    "import runpy, sys; sys.path += sys.argv[2:]; del sys.argv[2:]; "
-    "runpy.run_module('dir_core.worker', run_name='__main__')"
+    "import runpy, sys; at = sys.argv.index('--'); sys.path += sys.argv[at + 1 :]; module = sys.argv[1]; "
+    "sys.argv[:] = sys.argv[:1] + sys.argv[2:at]; runpy.run_module(module, run_name='__main__')"
 )
 
 
@@ -317,27 +317,31 @@ def read_request(folder: Path) -> JobRequest:
     return JobRequest.from_json(text)
 
 
-def worker_command(
-    python: str | os.PathLike[str], folder: Path, paths: Sequence[str | os.PathLike[str]] = ()
+def python_command(
+    python: str | os.PathLike[str],
+    module: str,
+    arguments: Sequence[str | os.PathLike[str]],
+    paths: Sequence[str | os.PathLike[str]] = (),
 ) -> list[str]:
-    """The command line of a worker, in Python's isolated mode.
+    """The command line that runs a module of this program, in Python's isolated mode.
 
     Args:
         python: the interpreter.
-        folder: of the job.
+        module: such as "dir_core.worker".
+        arguments: what it is given; none is "--".
         paths: folders in which dir_core and the packages lie that `python` does not have by itself, as Blender's own
             Python or a virtual environment with nothing but torch.
     """
-    start = ["-c", _START] if paths else ["-m", "dir_core.worker"]
-    return [
-        os.fspath(python),
-        "-I",
-        "-X",
-        "utf8",
-        *start,
-        os.fspath(folder.absolute()),
-        *(os.fspath(path) for path in paths),
-    ]
+    given = [os.fspath(each) for each in arguments]
+    start = ["-c", _START, module, *given, "--", *map(os.fspath, paths)] if paths else ["-m", module, *given]
+    return [os.fspath(python), "-I", "-X", "utf8", *start]
+
+
+def worker_command(
+    python: str | os.PathLike[str], folder: Path, paths: Sequence[str | os.PathLike[str]] = ()
+) -> list[str]:
+    """The command line of the worker of a job folder; see `python_command`."""
+    return python_command(python, "dir_core.worker", [folder.absolute()], paths)
 
 
 def worker_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
