@@ -294,7 +294,7 @@ def test_the_command_is_isolated_from_the_user() -> None:
     folder = Path("/jobs/one").absolute()
     assert worker_command("py", folder) == ["py", "-I", "-X", "utf8", "-m", "dir_core.worker", str(folder)]
     assert worker_command("py", folder, ["/here"])[:4] == ["py", "-I", "-X", "utf8"]
-    assert worker_command("py", folder, ["/here"])[-2:] == [str(folder), "/here"]
+    assert worker_command("py", folder, ["/here"])[-4:] == ["dir_core.worker", str(folder), "--", "/here"]
 
 
 def test_the_environment_holds_nothing_for_another_python() -> None:
