@@ -1,5 +1,6 @@
 """The pipeline: footage in, raw Take out, one function per step."""
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -78,7 +79,9 @@ def capture_take(
         legacy_weights=settings.legacy_weights,
     )
     models = choose_hand_models(estimator, settings)
-    with open_footage(path, start=settings.start, end=settings.end, frame_rate=settings.frame_rate) as footage:
+    with open_footage(
+        path, settings.start, settings.end, step=settings.step, frame_rate=settings.frame_rate
+    ) as footage:
         info = footage.info
         meta = describe(info, estimator, models, settings)
         expected = expected_frames(info, settings)
@@ -140,7 +143,8 @@ def choose_hand_models(estimator: Estimator, settings: CaptureSettings) -> dict[
 def expected_frames(info: FootageInfo, settings: CaptureSettings) -> int:
     """Frames of the asked range, for the progress bar."""
     end = info.duration if settings.end is None else min(settings.end, info.duration)
-    return max(round((end - (settings.start or 0.0)) * info.frame_rate), 0)
+    frames = max(round((end - (settings.start or 0.0)) * info.frame_rate), 0)
+    return math.ceil(frames / settings.step)
 
 
 def choose_camera(info: FootageInfo, settings: CaptureSettings) -> Array:

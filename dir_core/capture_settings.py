@@ -13,6 +13,7 @@ class CaptureSettings:
 
     Attributes:
         start, end: seconds of the footage to capture; None for its ends.
+        step: capture the first frame of this range and every `step`-th after it.
         estimator: "landmarks" or "dir".
         focal_length: pixels of the upright source frame; wins over the field of view.
         field_of_view: horizontal, radians; None for 60 degrees.
@@ -30,6 +31,7 @@ class CaptureSettings:
 
     start: float | None = None
     end: float | None = None
+    step: int = 1
     estimator: str = "landmarks"
     focal_length: float | None = None
     field_of_view: float | None = None
@@ -60,6 +62,8 @@ class CaptureSettings:
             raise SettingsError(f"The start is {self.start:g} s, give 0 or more.")
         if self.start is not None and self.end is not None and not self.end > self.start:
             raise SettingsError(f"The end ({self.end:g} s) must lie after the start ({self.start:g} s).")
+        if not self.step >= 1:
+            raise SettingsError(f"A step of {self.step} frames cannot work, give 1 for every frame, or more.")
         if self.box is not None and not (all(map(math.isfinite, self.box)) and min(self.box[2:]) >= 1):
             raise SettingsError(
                 f"The box {' '.join(f'{value:g}' for value in self.box)} cannot work, "

@@ -47,6 +47,7 @@ def _make_parser() -> argparse.ArgumentParser:
     capture.add_argument("-o", "--output", type=Path, required=True, metavar="TAKE.npz")
     capture.add_argument("--start", type=float, metavar="S", help="first second to capture")
     capture.add_argument("--end", type=float, metavar="S", help="last second to capture")
+    capture.add_argument("--step", type=int, default=1, metavar="N", help="capture every N-th frame (default: all)")
     capture.add_argument("--estimator", default="landmarks", help="landmarks (default) or dir")
     capture.add_argument("--checkpoint", type=Path, metavar="FILE", help="weights of the estimator dir")
     capture.add_argument(
@@ -181,6 +182,7 @@ def _run_capture(options: argparse.Namespace) -> None:
     settings = CaptureSettings(
         start=options.start,
         end=options.end,
+        step=options.step,
         estimator=options.estimator,
         focal_length=options.focal_length,
         field_of_view=None if options.field_of_view is None else math.radians(options.field_of_view),

@@ -7,6 +7,7 @@ B-frames, variable rates and late starts; this was checked with numbered picture
 
 import contextlib
 import hashlib
+import itertools
 import os
 import queue
 import re
@@ -85,24 +86,39 @@ class FootageInfo:
     content_hash: str
 
 
+@dataclass(frozen=True)
+class Selection:
+    """Which frames are asked for: from `start` to `end` seconds the first one and every `step`-th after it."""
+
+    start: float = 0.0
+    end: float = float("inf")
+    step: int = 1
+
+    def holds(self, time: float) -> bool:
+        """Whether a frame of this time lies in the range (half a millisecond of tolerance)."""
+        return self.start - 5e-4 <= time and not self.is_past(time)
+
+    def is_past(self, time: float) -> bool:
+        """Whether no later frame is asked for."""
+        return time > self.end + 5e-4
+
+
 class Footage:
-    """Footage that is open for reading. Iterate to get every Frame between start and end, as often as wished.
+    """Footage that is open for reading. Iterate to get every Frame of the selection, as often as wished.
 
     Decoding runs in a thread of its own with a few frames of lead; it ends when the loop is left.
 
     Attributes:
         info: what is known before decoding.
+        selection: which frames are given.
         warnings: sentences about flaws that did not stop the reading, filled while frames are read.
     """
 
-    def __init__(
-        self, info: FootageInfo, read: Callable[["Footage"], Iterator[Frame]], start: float | None, end: float | None
-    ):
+    def __init__(self, info: FootageInfo, read: Callable[["Footage"], Iterator[Frame]], selection: Selection):
         self.info = info
+        self.selection = selection
         self.warnings: list[str] = []
         self._read = read
-        self._start = 0.0 if start is None else start
-        self._end = float("inf") if end is None else end
         self._streams: list[_Ahead] = []
 
     def __enter__(self) -> "Footage":
@@ -128,14 +144,6 @@ class Footage:
             if stream in self._streams:
                 self._streams.remove(stream)
 
-    def wants(self, time: float) -> bool:
-        """Whether a frame of this time lies in the asked range (half a millisecond of tolerance)."""
-        return self._start - 5e-4 <= time <= self._end + 5e-4
-
-    def is_past(self, time: float) -> bool:
-        """Whether no later frame is wanted."""
-        return time > self._end + 5e-4
-
     def warn(self, sentence: str) -> None:
         """Note a flaw once."""
         if sentence not in self.warnings:
@@ -147,6 +155,7 @@ def open_footage(
     start: float | None = None,
     end: float | None = None,
     *,
+    step: int = 1,
     frame_rate: float | None = None,
 ) -> Footage:
     """Open a video file, a folder of pictures, a pattern such as `shot_%04d.png`, or the first of numbered pictures.
@@ -154,12 +163,13 @@ def open_footage(
     Args:
         path: what to open.
         start, end: seconds; only frames whose time lies in start..end are given.
+        step: of these, only the first and every `step`-th after it; the others are not converted, which saves time.
         frame_rate: frames per second of an image sequence, 24 if not given. Not allowed for videos, they carry
             their own time stamps.
 
     Raises:
         FootageError: nothing readable is there; the sentence says what and what to do.
-        SettingsError: the range or the frame rate makes no sense.
+        SettingsError: the range, the step or the frame rate makes no sense.
     """
     if frame_rate is not None and not (np.isfinite(frame_rate) and frame_rate > 0):
         raise SettingsError(f"The frame rate is {frame_rate}, give a positive number of frames per second.")
@@ -169,14 +179,17 @@ def open_footage(
         raise SettingsError(
             f"The range {start} to {end} s is not a part of footage, give 0 <= start <= end in seconds."
         )
+    if step < 1:
+        raise SettingsError(f"A step of {step} frames cannot work, give 1 for every frame, or more.")
+    selection = Selection(start or 0.0, float("inf") if end is None else end, step)
     place = Path(path).absolute()
     try:
         pictures = _find_pictures(place)
         if pictures is not None:
-            return _open_sequence(place, pictures, frame_rate or DEFAULT_SEQUENCE_RATE, start, end)
+            return _open_sequence(place, pictures, frame_rate or DEFAULT_SEQUENCE_RATE, selection)
         if frame_rate is not None and place.exists():
             raise SettingsError(f"{place} is a video with its own time stamps, give no frame rate.")
-        return _open_video(place, start, end)
+        return _open_video(place, selection)
     except PermissionError:
         raise FootageError(f"You are not allowed to read {place}, change its permissions.") from None
     except OSError as error:
@@ -186,7 +199,7 @@ def open_footage(
 # --- video files ---------------------------------------------------------------------------------------------
 
 
-def _open_video(path: Path, start: float | None, end: float | None) -> Footage:
+def _open_video(path: Path, selection: Selection) -> Footage:
     if not path.exists():
         raise FootageError(f"There is no footage at {path}, check the path.")
     if path.stat().st_size == 0:
@@ -213,7 +226,7 @@ def _open_video(path: Path, start: float | None, end: float | None) -> Footage:
     height, width = first.shape[:2]
     size = (height, width) if rotation in (90, 270) else (width, height)
     info = FootageInfo(str(path), path.name, size, duration, rate, count, variable, content_hash)
-    return Footage(info, lambda footage: _read_video(path, index, footage), start, end)
+    return Footage(info, lambda footage: _read_video(path, index, footage), selection)
 
 
 def _open_capture(path: Path, index: Mp4Index | None) -> tuple[Any, int]:
@@ -247,15 +260,15 @@ _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_C
 
 def _read_video(path: Path, index: Mp4Index | None, footage: Footage) -> Iterator[Frame]:
     capture, rotation = _open_capture(path, index)
-    clock = _Clock(footage)
+    clock, passed = _Clock(footage), itertools.count()
     number = -1
     try:
         while capture.grab():
             number += 1
             time = clock.tick(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
-            if footage.is_past(time):
+            if footage.selection.is_past(time):
                 return
-            if not footage.wants(time):
+            if not footage.selection.holds(time) or next(passed) % footage.selection.step:
                 continue
             ok, stored = capture.retrieve()
             if not ok:
@@ -368,9 +381,7 @@ def _natural_key(path: Path) -> list[tuple[int, int, str]]:
     return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]
 
 
-def _open_sequence(
-    place: Path, pictures: list[tuple[int, Path]], rate: float, start: float | None, end: float | None
-) -> Footage:
+def _open_sequence(place: Path, pictures: list[tuple[int, Path]], rate: float, selection: Selection) -> Footage:
     height, width = _read_picture(pictures[0][1]).shape[:2]
     gaps = len(pictures) != pictures[-1][0] + 1
     info = FootageInfo(
@@ -387,8 +398,9 @@ def _open_sequence(
     def read(footage: Footage) -> Iterator[Frame]:
         if gaps:
             footage.warn(f"{place.name} lacks {pictures[-1][0] + 1 - len(pictures)} picture(s) inside its numbering.")
+        passed = itertools.count()
         for index, (number, picture) in enumerate(pictures):
-            if not footage.wants(number / rate):
+            if not selection.holds(number / rate) or next(passed) % selection.step:
                 continue
             image = _read_picture(picture)
             if image.shape[:2] != (height, width):
@@ -398,7 +410,7 @@ def _open_sequence(
                 )
             yield Frame(index, number / rate, image)
 
-    return Footage(info, read, start, end)
+    return Footage(info, read, selection)
 
 
 def _read_picture(path: Path) -> Array:

@@ -228,6 +228,20 @@ def test_a_range_keeps_source_times_and_frames(tmp_path: Path) -> None:
     assert take.time[-1] <= 1.21
 
 
+def test_a_step_keeps_source_times_and_frames(demo_take: Path, tmp_path: Path) -> None:
+    assert run("capture", DEMO, "-o", tmp_path / "t.npz", "--start", "0.5", "--end", "1.5", "--step", "4") == 0
+    take, whole = load_take(tmp_path / "t.npz"), load_take(demo_take)
+    assert take.frame.tolist() == [*range(15, 46, 4)]
+    assert np.array_equal(take.time, whole.time[take.frame])
+    off = np.linalg.norm(take.right.keypoints_2d - whole.right.keypoints_2d[take.frame], axis=-1)
+    assert off.mean() < 5  # pixels of 1280
+
+
+def test_a_step_that_makes_no_sense(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("capture", DEMO, "-o", tmp_path / "t.npz", "--step", "0") == 2
+    assert "A step of 0 frames" in assert_one_sentence(capsys)
+
+
 def test_a_longer_hand_is_placed_farther_away(demo_take: Path, tmp_path: Path) -> None:
     assert run("capture", DEMO, "-o", tmp_path / "t.npz", "--end", "0.5", "--hand-length", "20.35") == 0
     near, far = load_take(demo_take), load_take(tmp_path / "t.npz")

@@ -3,6 +3,7 @@
 import os
 import shutil
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -88,6 +89,28 @@ def test_a_range_keeps_numbers_and_times_of_the_whole():
     assert [frame.index for frame in frames] == [5, 6, 7, 8, 9, 10]
     assert [read_number(frame.image) for frame in frames] == [5, 6, 7, 8, 9, 10]
     np.testing.assert_allclose([frame.time for frame in frames], np.arange(5, 11) * 0.04, atol=1e-3)
+
+
+@pytest.mark.parametrize(("step", "numbers"), [(1, range(5, 20)), (2, range(5, 20, 2)), (7, (5, 12, 19)), (99, (5,))])
+def test_a_step_leaves_out_frames_of_the_range(step: int, numbers: Sequence[int]):
+    for path in (CLIPS / "constant_25.mp4", CLIPS / "variable_rate.mp4"):
+        times = [frame.time for frame in read_all(path)]
+        frames = read_all(path, times[5], times[19], step=step)
+        assert [frame.index for frame in frames] == list(numbers)
+        assert [read_number(frame.image) for frame in frames] == list(numbers)
+        assert [frame.time for frame in frames] == [times[number] for number in numbers]
+
+
+def test_a_step_through_pictures():
+    frames = read_all(CLIPS / "sequence", 0.05, step=2, frame_rate=20.0)
+    assert [frame.index for frame in frames] == [1, 3, 5]
+    assert [read_number(frame.image) for frame in frames] == [2, 4, 6]
+    assert [frame.time for frame in frames] == [0.05, 0.15, 0.25]
+
+
+def test_a_step_that_makes_no_sense():
+    with pytest.raises(SettingsError, match="A step of 0 frames"):
+        open_footage(CLIPS / "constant_25.mp4", step=0)
 
 
 def test_footage_can_be_read_twice():

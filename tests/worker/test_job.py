@@ -256,6 +256,19 @@ def test_another_request_in_the_folder_starts_anew(job: Path, pictures: Path) ->
     assert result_digest(job) == capture_digest(pictures, hand_length=0.2)
 
 
+def test_a_capture_with_a_step_goes_on_to_the_same_take(tmp_path: Path) -> None:
+    settings = CaptureSettings(start=0.1, end=1.5, step=4)
+    make_job(tmp_path, JobRequest(str(DEMO), settings))
+    stop_at(tmp_path, CHUNK + 2)
+    assert (tmp_path / CHUNKS / "000000.npz").exists()
+    code, events = run(tmp_path)
+    assert code == 0
+    assert result_digest(tmp_path) == take_digest(capture_take(DEMO, settings).take)
+    frames = load_take(tmp_path / RESULT).frame.tolist()
+    assert frames == [*range(3, 46, 4)]
+    assert {event.total for event in events if event.frame} == {len(frames)}
+
+
 def test_looking_on_sees_the_hands(job: Path) -> None:
     stop_at(job, CHUNK + 2)
     clip = ChunkReader(job).read()
