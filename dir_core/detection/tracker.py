@@ -262,7 +262,7 @@ class HandTracker:
         if eager or (not rescue_turn and time - self._last_search >= period - 1e-6):
             self._last_search = time
             self._accept(image, time, self._find_palms(image), _MIN_PRESENCE)
-        if rescue_turn and len(self._tracks) < 2:
+        if rescue_turn and self._losses and len(self._tracks) < 2:  # the last loss may just have been found
             self._rescue(image, size, time)
 
     def _find_palms(self, image: Array) -> list[Palm]:

@@ -197,6 +197,35 @@ def test_selfie_with_one_blurred_hand(shared: Path):
     assert not clip.left.observed[48:].any()
 
 
+def test_one_hand_hidden_for_a_single_frame(troubled: list[Frame]) -> None:
+    """It is found where it was, and then there is no other lost hand to look for."""
+    frames = []
+    for frame in troubled[:14]:
+        image = frame.image.copy()
+        image[:, (0 if frame.index == 8 else image.shape[1] // 2) :] = 0
+        frames.append(Frame(frame.index, frame.time, image))
+    clip = follow(iter(frames))
+    assert np.flatnonzero(~clip.right.observed).tolist() == [8]
+    assert not clip.left.observed.any()
+
+
+@pytest.mark.parametrize("step", [3, 8])
+def test_hands_are_followed_over_skipped_frames(step: int) -> None:
+    whole = follow(read(DEMO))
+    with open_footage(DEMO, step=step) as footage:
+        clip = follow(iter(footage))
+    rows = np.arange(0, len(whole), step)
+    assert clip.frame.tolist() == rows.tolist()
+    assert np.array_equal(clip.time, whole.time[rows])
+    for side in SIDES:
+        hand, every = clip.hand(side), whole.hand(side)
+        assert hand.observed.all()
+        size = np.ptp(every.keypoints_2d[rows], axis=1).max(axis=-1)
+        off = np.linalg.norm(hand.keypoints_2d - every.keypoints_2d[rows], axis=-1).mean(axis=-1) / size
+        assert np.median(off) < 0.02
+        assert off.max() < 0.2
+
+
 # --- sides from evidence -------------------------------------------------------------------------------------
 
 
