@@ -4,7 +4,9 @@ The raw take is never changed, so every setting and every correction can be tune
 """
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,12 +31,12 @@ from dir_core.clean_up.report import (
     measure_acceleration_error,
     measure_jitter,
 )
-from dir_core.clean_up.settings import CleanUpSettings, settings_from_json
+from dir_core.clean_up.settings import CleanUpSettings, Cutoffs, settings_from_json
 from dir_core.clean_up.smoothing import measure_noise
 from dir_core.conventions import SIDES, Side
 from dir_core.degrees_of_freedom import finger_geometry
 from dir_core.errors import TakeError
-from dir_core.fitting.clip import FittedHand, fit_hands
+from dir_core.fitting.clip import FittedHand, Sighting, fit_sighting, pose_hands
 from dir_core.hand_model import HandModel
 from dir_core.landmarks import HandLandmarkTrack, length_in_image
 from dir_core.take import HandTrack, Take, load_take, take_digest
@@ -46,6 +48,8 @@ STEP: Final = "clean_up"
 
 CONFIDENT: Final = 0.8
 """Mean confidence of a frame in which the key points are believed: the report's largest move counts these only."""
+
+_KEPT = 4  # results of each step that are remembered, the last ones: 4 MB each for a minute
 
 
 @dataclass(frozen=True)
@@ -65,11 +69,37 @@ class Recipe:
 
 
 @dataclass(frozen=True, eq=False)
+class Corrected:
+    """What was seen, with left and right repaired and the user's edits made on top.
+
+    Attributes:
+        take: the raw take so corrected.
+        repair: what the automatic repair changed before the edits.
+        doubted: `take` without the ranges that the user does not trust; `take` itself if there are none.
+        trust: weight [T] in 0..1 that the edits leave to the rows of each hand.
+    """
+
+    take: Take
+    repair: IdentityRepair
+    doubted: Take
+    trust: dict[Side, Array]
+
+
+@dataclass(frozen=True, eq=False)
 class Cleaned:
-    """A clean take and what was done to get it."""
+    """A clean take and what was done to get it.
+
+    Attributes:
+        take: the clean take.
+        report: what was done, in numbers.
+        corrected: what the poses were made from.
+        contact: how deep the hands lay in each other; None if nobody asked.
+    """
 
     take: Take
     report: CleanUpReport
+    corrected: Corrected
+    contact: Parted | None
 
 
 def clean_take(
@@ -92,19 +122,74 @@ def clean_take(
         TakeError: the take is clean already.
         SettingsError: an edit touches no frame of the take.
     """
-    settings = settings or CleanUpSettings()
-    if read_recipe(raw) is not None:
-        raise TakeError("The take is clean already, clean the raw take it was made from.")
-    if not len(raw):
-        raise TakeError("The take has no frames, capture the clip again.")
-    edited, repair = correct_sides(raw, settings, edits)
-    steady = doubt_poses(edited, edits, make_steady(edited, models, settings), models, settings)
-    limited, corrected = limit_hands(steady, models, settings)
-    apart, contact = part_hands(limited, edited, models, settings)
-    hands = {side: hold_gaps(apart[side], edited.hand(side).observed, raw.time, settings) for side in SIDES}
-    recipe = Recipe(str(raw_path.absolute()) if raw_path else "", take_digest(raw), settings, tuple(edits))
-    take = assemble_take(edited, hands, models, recipe)
-    return Cleaned(take, report_on(edited, take, steady=steady, repair=repair, limited=corrected, contact=contact))
+    return CleanUp(raw, models).clean(settings, edits, raw_path)
+
+
+class CleanUp:
+    """A raw take that is cleaned again and again, as when a slider moves: what has not changed is not done again.
+
+    The results are those of `clean_take` to the last bit, because that is this with one run.
+    """
+
+    def __init__(self, raw: Take, models: Mapping[Side, HandModel]):
+        """Take a raw take and the hand model of each side that it was captured with.
+
+        Raises:
+            TakeError: the take is clean already, or empty.
+        """
+        if read_recipe(raw) is not None:
+            raise TakeError("The take is clean already, clean the raw take it was made from.")
+        if not len(raw):
+            raise TakeError("The take has no frames, capture the clip again.")
+        self._raw, self._models = raw, models
+        # Keys are settings and edits, which compare by value, and takes, which compare by identity.
+        self._correct = lru_cache(_KEPT)(self._correct_anew)
+        self._sight = lru_cache(_KEPT)(partial(see_hands, models=models))
+        self._pose = lru_cache(_KEPT)(pose_hands)
+        self._steady = lru_cache(_KEPT)(self._steady_anew)
+
+    def clean(
+        self,
+        settings: CleanUpSettings | None = None,
+        edits: Sequence[Edit] = (),
+        raw_path: Path | None = None,
+    ) -> Cleaned:
+        """Clean the take; see `clean_take`.
+
+        Raises:
+            SettingsError: an edit touches no frame of the take.
+        """
+        settings = settings or CleanUpSettings()
+        raw, models = self._raw, self._models
+        corrected = self._correct(settings.identity, tuple(edits))
+        edited = corrected.take
+        steady = self._steady(edited, settings.cutoffs)
+        if corrected.doubted is not edited:
+            steady = doubt_poses(steady, self._steady(corrected.doubted, settings.cutoffs), corrected.trust)
+        limited, bent = limit_hands(steady, models, settings)
+        apart, contact = part_hands(limited, edited, models, settings)
+        hands = {side: hold_gaps(apart[side], edited.hand(side).observed, raw.time, settings) for side in SIDES}
+        recipe = Recipe(str(raw_path.absolute()) if raw_path else "", self._digest, settings, tuple(edits))
+        take = assemble_take(edited, hands, models, recipe)
+        report = report_on(edited, take, steady=steady, repair=corrected.repair, limited=bent, contact=contact)
+        return Cleaned(take, report, corrected, contact)
+
+    @cached_property
+    def _digest(self) -> str:
+        return take_digest(self._raw)
+
+    def _correct_anew(self, identity: bool, edits: tuple[Edit, ...]) -> Corrected:
+        edited, repair = correct_sides(self._raw, CleanUpSettings(identity=identity), edits)
+        trust = trust_of_rows(edits, edited)
+        return Corrected(edited, repair, drop_doubted(edited, trust), trust)
+
+    def _steady_anew(self, take: Take, cutoffs: Cutoffs) -> dict[Side, FittedHand]:
+        """Smooth both hands and carry them across gaps, the way that fits the take's estimator."""
+        if not sees_landmarks(take):
+            return steady_again(take, self._models, cutoffs)
+        # Landmarks are smoothed as they were seen, and the hand model is fitted to them again.
+        sighting = self._sight(take)
+        return fit_sighting(sighting, cutoffs, lambda cutoff: self._pose(sighting, cutoff))
 
 
 def read_recipe(take: Take) -> Recipe | None:
@@ -152,36 +237,27 @@ def correct_sides(raw: Take, settings: CleanUpSettings, edits: Sequence[Edit]) -
     return apply_edits(repaired, edits), repair
 
 
-def make_steady(take: Take, models: Mapping[Side, HandModel], settings: CleanUpSettings) -> dict[Side, FittedHand]:
-    """Smooth both hands and carry them across gaps, the way that fits the take's estimator."""
-    return (fit_again if sees_landmarks(take) else steady_again)(take, models, settings)
+def drop_doubted(take: Take, trust: Mapping[Side, Array]) -> Take:
+    """The take without the rows that the user trusts less, unless nothing would be left to fill them from."""
+    for side in SIDES:
+        rows, seen = trust[side] < 1, take.hand(side).observed
+        if (seen & rows).any() and (seen & ~rows).any():
+            take = drop_hand(take, side, rows)
+    return take
 
 
 def doubt_poses(
-    take: Take,
-    edits: Sequence[Edit],
-    steady: dict[Side, FittedHand],
-    models: Mapping[Side, HandModel],
-    settings: CleanUpSettings,
+    steady: Mapping[Side, FittedHand], filled: Mapping[Side, FittedHand], trust: Mapping[Side, Array]
 ) -> dict[Side, FittedHand]:
     """Draw the ranges that the user does not trust towards what they would be without having been seen.
 
     A smoother alone cannot do that: a wrong pose that stays for a while looks to it like a fast, sure motion.
     """
-    weight = trust_of_rows(edits, take)
-    doubted = take
-    for side in SIDES:
-        rows, seen = weight[side] < 1, take.hand(side).observed
-        if (seen & rows).any() and (seen & ~rows).any():  # else nothing is left to fill the range from
-            doubted = drop_hand(doubted, side, rows)
-    if doubted is take:
-        return steady
-    filled = make_steady(doubted, models, settings)
     return {
         side: replace(
             hand,
-            rotation=rotations.slerp(filled[side].rotation, hand.rotation, weight[side][:, None]),
-            translation=straight(filled[side].translation, hand.translation, weight[side][:, None]),
+            rotation=rotations.slerp(filled[side].rotation, hand.rotation, trust[side][:, None]),
+            translation=straight(filled[side].translation, hand.translation, trust[side][:, None]),
         )
         for side, hand in steady.items()
     }
@@ -193,28 +269,29 @@ def sees_landmarks(raw: Take) -> bool:
     return isinstance(estimator, dict) and estimator.get("name") == "landmarks"
 
 
-def fit_again(take: Take, models: Mapping[Side, HandModel], settings: CleanUpSettings) -> dict[Side, FittedHand]:
-    """Smooth the landmarks that the estimator saw, then fit the hand model to them."""
-    tracks = {side: _landmarks(take.hand(side)) for side in SIDES}
+def see_hands(take: Take, models: Mapping[Side, HandModel]) -> Sighting:
+    """What a landmark estimator saw, for a fit."""
     # The shape stays that of the raw take: one rig serves every clean-up, and an edit of one hand leaves the other be.
-    seen = take.hand(_seen_side(take))
-    length = _hand_length(take, models)
-    return fit_hands(tracks, take.time, models, take.camera_matrix, length, cutoffs=settings.cutoffs, shape=seen.shape)
+    shape = take.hand(_seen_side(take)).shape
+    tracks = {side: _landmarks(take.hand(side)) for side in SIDES}
+    return Sighting(tracks, take.time, models, take.camera_matrix, _hand_length(take, models), shape)
 
 
-def steady_again(take: Take, models: Mapping[Side, HandModel], settings: CleanUpSettings) -> dict[Side, FittedHand]:
+def steady_again(take: Take, models: Mapping[Side, HandModel], cutoffs: Cutoffs) -> dict[Side, FittedHand]:
     """Smooth the rotations and positions of an estimator that poses hands itself."""
     length = _hand_length(take, models)
-    steady: dict[Side, FittedHand] = {}
-    for side in SIDES:
+
+    def steady(side: Side) -> FittedHand:
         hand = take.hand(side)
         seen = (hand.confidence, hand.observed, take.time)
-        rotation = steady_rotations(hand.rotation.astype(np.float64), *seen, cutoffs=settings.cutoffs)
+        rotation = steady_rotations(hand.rotation.astype(np.float64), *seen, cutoffs=cutoffs)
         place = hand.translation.astype(np.float64)
-        translation = steady_position(place, *seen, cutoffs=settings.cutoffs, hand_length=length)
+        translation = steady_position(place, *seen, cutoffs=cutoffs, hand_length=length)
         pixels = _project(models[side], rotation, translation, hand, take.camera_matrix)
-        steady[side] = FittedHand(rotation, translation, hand.shape, float(hand.scale[0]), pixels)
-    return steady
+        return FittedHand(rotation, translation, hand.shape, float(hand.scale[0]), pixels)
+
+    with ThreadPoolExecutor(len(SIDES)) as pool:  # numpy and LAPACK let each other run
+        return dict(zip(SIDES, pool.map(steady, SIDES), strict=True))
 
 
 def limit_hands(

@@ -1,6 +1,6 @@
 """Fit both hands of a whole clip: steady the landmarks, find one shape, pose every frame, place it in the camera."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -55,6 +55,42 @@ class FittedHand:
     pixels: Array
 
 
+@dataclass(frozen=True, eq=False)
+class PosedTrack:
+    """One hand of T frames as landmarks smoothed with one cut-off show it; not yet placed in the camera.
+
+    Attributes:
+        rotation: [T, 16, 4] quaternions in MANO joint order, sign-continuous.
+        around: [T, 21, 2] smoothed pixels, counted from the palm's middle.
+        shape: of the hand, shared by both.
+    """
+
+    rotation: Array
+    around: Array
+    shape: HandShape
+
+
+@dataclass(frozen=True, eq=False)
+class Sighting:
+    """What is known of both hands of a clip before anything is smoothed.
+
+    Attributes:
+        tracks: landmarks of each side over the T frames of the clip.
+        time: [T] seconds.
+        models: the hand model of each side.
+        camera_matrix: [3, 3] pixels.
+        hand_length: wrist crease to middle finger tip, metres; sets the size and with it the depth.
+        shape: [10] components if the person's hand is known already, None to find them.
+    """
+
+    tracks: Mapping[Side, HandLandmarkTrack]
+    time: Array
+    models: Mapping[Side, HandModel]
+    camera_matrix: Array
+    hand_length: float
+    shape: Array | None = None
+
+
 def fit_hands(
     tracks: Mapping[Side, HandLandmarkTrack],
     time: Array,
@@ -68,110 +104,146 @@ def fit_hands(
     """Pose both hands in one camera with one shape and one size for the clip.
 
     Args:
-        tracks: landmarks of each side over the T frames of the clip.
-        time: [T] seconds.
-        models: the hand model of each side.
-        camera_matrix: [3, 3] pixels.
-        hand_length: wrist crease to middle finger tip, metres; sets the size and with it the depth.
+        tracks, time, models, camera_matrix, hand_length, shape: see `Sighting`.
         cutoffs: how much each part is smoothed.
-        shape: [10] components if the person's hand is known already, None to find them.
     """
+    sighting = Sighting(tracks, time, models, camera_matrix, hand_length, shape)
+    return fit_sighting(sighting, cutoffs, lambda cutoff: pose_hands(sighting, cutoff))
+
+
+def fit_sighting(
+    sighting: Sighting, cutoffs: Cutoffs, pose: Callable[[float], Mapping[Side, PosedTrack]]
+) -> dict[Side, FittedHand]:
+    """As `fit_hands`, with the poses from `pose(cut-off)`: `pose_hands`, or what remembers its results."""
+    time, model = sighting.time, sighting.models["right"]
+    fingers = wrist = pose(cutoffs.fingers)
+    if cutoffs.wrist_rotation != cutoffs.fingers:
+        # What is smooth already is hardly smoothed again: the wrist of another strength needs a fit of its own.
+        wrist = pose(cutoffs.wrist_rotation)
+    scales = [track.shape.scale for track in fingers.values()]
+    scale = scales[0] if scales else sighting.hand_length / model.length(np.zeros(SHAPE_COUNT))
+    with ThreadPoolExecutor(len(sighting.tracks)) as pool:
+        placed = {
+            side: pool.submit(_place_track, sighting, side, fingers[side], wrist[side], cutoffs) for side in fingers
+        }
+        return {
+            side: placed[side].result() if side in placed else absent_hand(len(time), scale) for side in sighting.tracks
+        }
+
+
+def pose_hands(sighting: Sighting, cutoff: float) -> dict[Side, PosedTrack]:
+    """Smooth everything that was seen with one cut-off and fit the hands to it; unseen sides are left out.
+
+    Here the palm's place is smoothed like the rest, however it is smoothed in the end: it hardly tells the pose, and so
+    nobody's fingers change with the strength for positions.
+    """
+    seen = [side for side, track in sighting.tracks.items() if track.observed.any()]
+    if not seen:
+        return {}
     # The arrays are long: two threads share the work well, because numpy and LAPACK let each other run.
-    with ThreadPoolExecutor(len(tracks)) as pool:
-        smooth = {
-            side: pool.submit(_steady_track, track, time, cutoffs.fingers, cutoffs) for side, track in tracks.items()
-        }
+    with ThreadPoolExecutor(len(seen)) as pool:
+        smooth = {side: pool.submit(_steady_track, sighting.tracks[side], sighting.time, cutoff) for side in seen}
         steady = {side: job.result() for side, job in smooth.items()}
-        lengths = _clip_bone_lengths(tracks, steady)
-        if lengths is None:
-            scale = hand_length / models["right"].length(np.zeros(SHAPE_COUNT))
-            return {side: absent_hand(len(time), scale) for side in tracks}
         # One person has one shape: both sides share the components, so either model finds the same.
-        hand = fit_shape(models["right"], lengths, hand_length, shape)
-        view = _View(time, camera_matrix, cutoffs, hand, hand_length)
-        poses = {
-            side: pool.submit(_pose_track, track, steady[side], models[side], view) for side, track in tracks.items()
-        }
-        return {side: job.result() for side, job in poses.items()}
+        lengths = _clip_bone_lengths(sighting.tracks, steady)
+        hand = fit_shape(sighting.models["right"], lengths, sighting.hand_length, sighting.shape)
+        turned = {side: pool.submit(_fit_track, sighting, side, steady[side], hand) for side in seen}
+        return {side: PosedTrack(job.result(), steady[side].around, hand) for side, job in turned.items()}
 
 
 @dataclass(frozen=True, eq=False)
 class _SteadyTrack:
-    """Smoothed landmarks [T, 21, 3] in metres and pixels [T, 21, 2] of one hand, carried across gaps."""
+    """Smoothed landmarks [T, 21, 3] in metres and pixels of one hand, carried across gaps.
+
+    Attributes:
+        landmarks: [T, 21, 3] metres.
+        around: [T, 21, 2] pixels from the palm's middle.
+        palm: [T, 1, 2] the palm's middle.
+    """
 
     landmarks: Array
-    pixels: Array
+    around: Array
+    palm: Array
 
 
-@dataclass(frozen=True, eq=False)
-class _View:
-    """What both hands of a clip share: time [T], camera [3, 3], cut-offs, shape and length."""
-
-    time: Array
-    camera_matrix: Array
-    cutoffs: Cutoffs
-    hand: HandShape
-    hand_length: float
-
-
-def _pose_track(track: HandLandmarkTrack, steady: _SteadyTrack, model: HandModel, view: _View) -> FittedHand:
-    """Rotations, then the place, of one hand."""
-    hand, cutoffs, seen = view.hand, view.cutoffs, track.observed
-    if not seen.any():
-        return absent_hand(len(view.time), hand.scale)
-    rotation = _fit_track(track, steady, model, view)
-    if cutoffs.wrist_rotation != cutoffs.fingers:
-        # What is smooth already is hardly smoothed again: the wrist of another strength needs a fit of its own.
-        other = _steady_track(track, view.time, cutoffs.wrist_rotation, cutoffs)
-        rotation[:, 0] = _fit_track(track, other, model, view)[:, 0]
-    keypoints = model.pose_keypoints(rotation, None, hand.shape, hand.scale)
+def _place_track(
+    sighting: Sighting, side: Side, fingers: PosedTrack, wrist: PosedTrack, cutoffs: Cutoffs
+) -> FittedHand:
+    """The hand with the turn of its wrist from another fit, placed in the camera."""
+    track, hand = sighting.tracks[side], fingers.shape
+    rotation = fingers.rotation
+    if wrist is not fingers:
+        rotation = np.concatenate([wrist.rotation[:, :1], rotation[:, 1:]], axis=1)
+    keypoints = sighting.models[side].pose_keypoints(rotation, None, hand.shape, hand.scale)
     relative = landmark_places(keypoints) - keypoints[:, :1]
     # Placed by the pixels as they were seen: their noise tells the smoother how far to trust them.
-    place = place_on_rays(relative, rays(track.keypoints_2d.astype(np.float64), view.camera_matrix), trust(track))
+    ray = rays(track.keypoints_2d.astype(np.float64), sighting.camera_matrix)
+    place = place_on_rays(relative, ray, trust(track))
     return FittedHand(
         rotation=rotation,
         translation=steady_position(
-            place, track.confidence, seen, view.time, cutoffs=cutoffs, hand_length=view.hand_length
+            place,
+            track.confidence,
+            track.observed,
+            sighting.time,
+            cutoffs=cutoffs,
+            hand_length=sighting.hand_length,
         ),
         shape=hand.shape,
         scale=hand.scale,
-        pixels=steady.pixels,
+        pixels=fingers.around + _steady_palm(track, sighting.time, cutoffs.wrist_position),
     )
 
 
-def _steady_track(track: HandLandmarkTrack, time: Array, cutoff: float, cutoffs: Cutoffs) -> _SteadyTrack:
-    """Smooth how the hand looks, in space and around its palm in the picture, with `cutoff`; the palm's place apart.
+def _steady_track(track: HandLandmarkTrack, time: Array, cutoff: float) -> _SteadyTrack:
+    """Smooth how the hand looks, in space and around its palm in the picture; the palm's place apart.
 
     A hand that waves moves all its pixels; around the palm only the pose moves them.
     """
-    weight = trust(track)
-    noise = PLACE_NOISE * _extent(track.keypoints_2d[track.observed])
-    share = weight[:, _PALM] / np.maximum(weight[:, _PALM].sum(axis=1, keepdims=True), 1e-9)
-    palm = np.einsum("tk,tkd->td", share, track.keypoints_2d[:, _PALM].astype(np.float64))[:, None]
-    around = smooth_vectors(track.keypoints_2d - palm, weight, time, nominal_noise=noise, cutoff=cutoff)
-    sure = weight.mean(axis=1, keepdims=True)
+    weight, noise = trust(track), _pixel_noise(track)
+    around = track.keypoints_2d - _palm(track)
     return _SteadyTrack(
         landmarks=smooth_vectors(track.keypoints_3d, weight, time, nominal_noise=_LANDMARK_NOISE, cutoff=cutoff),
-        pixels=around + smooth_vectors(palm, sure, time, nominal_noise=noise, cutoff=cutoffs.wrist_position),
+        around=smooth_vectors(around, weight, time, nominal_noise=noise, cutoff=cutoff),
+        palm=_steady_palm(track, time, cutoff),
     )
 
 
-def _fit_track(track: HandLandmarkTrack, steady: _SteadyTrack, model: HandModel, view: _View) -> Array:
+def _steady_palm(track: HandLandmarkTrack, time: Array, cutoff: float) -> Array:
+    """Smoothed middle of the palm in the picture, [T, 1, 2] pixels."""
+    sure = trust(track).mean(axis=1, keepdims=True)
+    return smooth_vectors(_palm(track), sure, time, nominal_noise=_pixel_noise(track), cutoff=cutoff)
+
+
+def _palm(track: HandLandmarkTrack) -> Array:
+    """Middle of the palm in the picture, [T, 1, 2] pixels."""
+    weight = trust(track)[:, _PALM]
+    share = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-9)
+    return np.einsum("tk,tkd->td", share, track.keypoints_2d[:, _PALM].astype(np.float64))[:, None]
+
+
+def _pixel_noise(track: HandLandmarkTrack) -> float:
+    """Nominal noise of the key points in the picture, for the smoother."""
+    return PLACE_NOISE * _extent(track.keypoints_2d[track.observed])
+
+
+def _fit_track(sighting: Sighting, side: Side, steady: _SteadyTrack, hand: HandShape) -> Array:
     """Rotations [T, 16, 4] of one hand; short gaps hold the carried motion, long ones are crossed evenly."""
-    rows = rows_to_fit(track.observed, view.time)
+    track = sighting.tracks[side]
+    rows = rows_to_fit(track.observed, sighting.time)
     weight = np.where(track.observed[:, None], trust(track), _GAP_TRUST)[rows]
     pose = fit_pose(
-        finger_geometry(model, view.hand.shape, view.hand.scale),
-        view.hand.landmark_scale * steady.landmarks[rows],
-        steady.pixels[rows],
+        finger_geometry(sighting.models[side], hand.shape, hand.scale),
+        hand.landmark_scale * steady.landmarks[rows],
+        (steady.around + steady.palm)[rows],
         weight,
-        view.camera_matrix,
+        sighting.camera_matrix,
         pixel_noise=_PIXEL_NOISE,
         steps=_STEPS,
     )
     rotation = absent_hand(len(rows), 1.0).rotation
     rotation[rows] = pose.rotation
-    return rotations.make_continuous(cross_long_gaps(rotation, track.observed, view.time, rotations.slerp))
+    return rotations.make_continuous(cross_long_gaps(rotation, track.observed, sighting.time, rotations.slerp))
 
 
 def trust(track: HandLandmarkTrack) -> Array:
@@ -186,13 +258,11 @@ def _extent(pixels: Array) -> float:
     return max(float(np.median(np.ptp(pixels, axis=1).max(axis=-1))), 1.0)
 
 
-def _clip_bone_lengths(tracks: Mapping[Side, HandLandmarkTrack], steady: Mapping[Side, _SteadyTrack]) -> Array | None:
-    """Bone lengths of the person, from the frames of both hands; None when no hand was seen."""
-    seen = [(steady[side].landmarks[t.observed], t.confidence[t.observed]) for side, t in tracks.items()]
-    points = np.concatenate([p for p, _ in seen])
-    if len(points) == 0:
-        return None
-    return bone_lengths(points, np.concatenate([w for _, w in seen]))
+def _clip_bone_lengths(tracks: Mapping[Side, HandLandmarkTrack], steady: Mapping[Side, _SteadyTrack]) -> Array:
+    """Bone lengths of the person, from the frames of the hands that were seen."""
+    seen = {side: tracks[side].observed for side in steady}
+    points = np.concatenate([hand.landmarks[seen[side]] for side, hand in steady.items()])
+    return bone_lengths(points, np.concatenate([tracks[side].confidence[seen[side]] for side in steady]))
 
 
 def absent_hand(frames: int, scale: float) -> FittedHand:

@@ -23,7 +23,7 @@ from dir_core.hand_model import open_hand_models
 from dir_core.take import FRAME_FIELDS, Take, load_take
 from tests.takes import make_raw_take
 
-STEPS = ("correct_sides", "make_steady", "limit_hands", "part_hands", "assemble_take", "report_on")
+STEPS = ("correct_sides", "pose_hands", "fit_sighting", "limit_hands", "part_hands", "assemble_take", "report_on")
 
 
 def forth_and_back(take: Take, frames: int) -> Take:
