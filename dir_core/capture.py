@@ -83,6 +83,7 @@ def capture_take(
         path, settings.start, settings.end, step=settings.step, frame_rate=settings.frame_rate
     ) as footage:
         info = footage.info
+        check_box(info, settings)
         meta = describe(info, estimator, models, settings)
         expected = expected_frames(info, settings)
         parts = Parts(parts_folder, meta) if parts_folder else None
@@ -138,6 +139,21 @@ def choose_hand_models(estimator: Estimator, settings: CaptureSettings) -> dict[
                     f"The hand model in {settings.hand_model} is not the one inside the checkpoint, leave it out."
                 )
     return estimator.hand_models
+
+
+def check_box(info: FootageInfo, settings: CaptureSettings) -> None:
+    """Refuse a box that shows nothing of the picture.
+
+    Raises:
+        SettingsError: gives the size of the picture.
+    """
+    if settings.box is None:
+        return
+    x, y, width, height = settings.box
+    if not (x < info.size[0] and y < info.size[1] and x + width > 0 and y + height > 0):
+        raise SettingsError(
+            f"The box at {x:g}, {y:g} lies outside of the picture, which has {info.size[0]} x {info.size[1]} pixels."
+        )
 
 
 def expected_frames(info: FootageInfo, settings: CaptureSettings) -> int:

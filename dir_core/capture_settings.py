@@ -24,7 +24,8 @@ class CaptureSettings:
         hand_model: folder with MANO_LEFT and MANO_RIGHT files; None for the open hand model, or for the one inside
             the checkpoint.
         checkpoint: for "dir", its weights.
-        box: for "dir", x, y, width and height in pixels of both hands where the footage starts.
+        box: x, y, width and height in pixels of the upright frame, around both hands where the range starts; for
+            hands that are not found by themselves, because they are small, cut off or oddly posed.
         batch: for "dir", crops that go through the network together.
         legacy_weights: for "dir", the official weights are those of October 2023.
     """

@@ -55,7 +55,7 @@ def _make_parser() -> argparse.ArgumentParser:
         type=float,
         nargs=4,
         metavar=("X", "Y", "W", "H"),
-        help="both hands where the footage starts, in pixels (dir; default: found by itself)",
+        help="around both hands at the first frame, in pixels, for hands that are missed (small, cut off, odd)",
     )
     capture.add_argument("--batch", type=int, metavar="N", help="crops that go through the network together (dir)")
     capture.add_argument(

@@ -67,7 +67,7 @@ def make_estimator(
         mirrored: the footage is a mirror image (selfie).
         device: "auto" or "cpu"; for "dir" also "cuda" and "mps".
         checkpoint: weights of "dir".
-        box: for "dir", x, y, width and height in pixels of both hands where the footage starts.
+        box: x, y, width and height in pixels around both hands where the footage starts.
         batch: for "dir", crops that go through the network together.
         legacy_weights: for "dir", the official weights are those of October 2023.
 
@@ -87,7 +87,7 @@ def make_estimator(
         return load_dir_estimator(
             checkpoint, mirrored=mirrored, device=device, box=box, batch=batch, legacy_weights=legacy_weights
         )
-    foreign = {"checkpoint": checkpoint, "box": box, "batch": batch, "legacy weights": legacy_weights}
+    foreign = {"checkpoint": checkpoint, "batch": batch, "legacy weights": legacy_weights}
     for option, value in foreign.items():
         if value:
             raise SettingsError(f"The estimator 'landmarks' takes no {option}, choose the estimator 'dir' for it.")
@@ -95,7 +95,7 @@ def make_estimator(
         raise SettingsError(f"The estimator {name!r} cannot run on {device!r}, choose one of: {', '.join(DEVICES)}.")
     from dir_core.detection.landmark_estimator import LandmarkEstimator
 
-    return LandmarkEstimator(mirrored=mirrored)
+    return LandmarkEstimator(mirrored=mirrored, box=box)
 
 
 def checkpoint_hand_models(checkpoint: str | os.PathLike[str]) -> dict[Side, HandModel]:

@@ -19,9 +19,11 @@ class LandmarkEstimator:
     licence = "Apache-2.0"
     hand_models: dict[Side, HandModel] | None = None
 
-    def __init__(self, mirrored: bool = False, threads: int = 2):
+    def __init__(self, mirrored: bool = False, threads: int = 2, box: tuple[float, float, float, float] | None = None):
+        """See `HandTracker` for the arguments."""
         self._mirrored = mirrored
         self._threads = threads
+        self._box = box
         self.warnings: list[str] = []
         weights = palm_detector.WEIGHTS.read_bytes() + landmark_network.WEIGHTS.read_bytes()
         self.digest = hashlib.sha256(weights).hexdigest()
@@ -33,5 +35,5 @@ class LandmarkEstimator:
         parts: Parts | None = None,
     ) -> LandmarkClip:
         """Follow both hands through the frames of one clip."""
-        with HandTracker(self._mirrored, self._threads) as tracker:
+        with HandTracker(self._mirrored, self._threads, self._box) as tracker:
             return track_hands(frames, tracker, on_frame, parts)

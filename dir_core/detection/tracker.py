@@ -36,6 +36,7 @@ _CALM_PERIOD = 0.1  # seconds between searches after that
 _IDLE_AFTER = 3.0  # seconds without the hand
 _IDLE_PERIOD = 0.17
 _RESCUE_TIME = 2.0  # seconds after a loss during which tiles and rotations are tried
+_BOX_ANGLES = (0.0, np.pi, 0.5 * np.pi, -0.5 * np.pi)  # of the user's box; palms are found best with fingers up
 _RESUME_TIME = 0.4  # seconds after a loss during which a hand near the same place is the same track
 
 # Distances between two skeletons, in hand scales (the longer of wrist to middle base and index to pinky base).
@@ -98,13 +99,16 @@ class HandTracker:
     missing. Use one tracker for one clip, in order; it holds no pictures.
     """
 
-    def __init__(self, mirrored: bool = False, threads: int = 2):
+    def __init__(self, mirrored: bool = False, threads: int = 2, box: tuple[float, float, float, float] | None = None):
         """Load the networks.
 
         Args:
             mirrored: the footage is a mirror image (selfie): what looks like a right hand is a left one, and x of
                 the 3D key points is turned back. Pictures and 2D key points stay those of the footage as it is.
             threads: with two or more, the landmark networks of both hands run side by side.
+            box: x, y, width and height in pixels around both hands where the clip starts, for hands that are too small
+                or too odd to be found in the whole picture. For the first half second hands are looked for in it
+                alone; later, whenever a hand is missing, also in it, where it was drawn and where hands were last.
         """
         self.mirrored = mirrored
         self._palms = PalmDetector(threads=threads)
@@ -120,6 +124,10 @@ class HandTracker:
         self._last_search = -np.inf
         self._rescue_step = 0
         self._rescue_turn = 0
+        self._box = None if box is None else _square_around(box)
+        self._begun: float | None = None  # time of the first frame
+        self._place = (0.0, 0.0) if self._box is None else (self._box.x, self._box.y)  # where hands were seen last
+        self._box_turn = 0
         self._palms_seen: list[Palm] | None = None  # in the whole of the current picture
 
     def __enter__(self) -> "HandTracker":
@@ -144,11 +152,15 @@ class HandTracker:
         """
         size = (image.shape[1], image.shape[0])
         self._palms_seen = None
+        self._begun = time if self._begun is None else self._begun
         self._continue_tracks(image, time)
         if len(self._tracks) < 2:
             if self._short_since is None:
                 self._short_since = time
             self._search(image, size, time)
+        if self._tracks:
+            x, y = np.mean([(track.crop.x, track.crop.y) for track in self._tracks], axis=0).tolist()
+            self._place = (x, y)
         if len(self._tracks) == 2:
             self._short_since = None
         if len(self._tracks) != 1:
@@ -162,7 +174,7 @@ class HandTracker:
         Tracks that were lost a moment ago come after those that are followed, with the times of their loss.
         """
         tracks = [*self._tracks, *(loss.track for loss in self._losses)]
-        clocks = (self._merged_since, self._short_since, self._last_search)
+        clocks = (self._merged_since, self._short_since, self._begun, self._last_search)
         return {
             "tracker/counts": np.array([(each.number, each.frames, each.doubted) for each in tracks], np.int64),
             "tracker/values": np.array([_values(each) for each in tracks], np.float64),
@@ -170,7 +182,10 @@ class HandTracker:
             "tracker/world": _stack([each.seen.world for each in tracks], 3),
             "tracker/losses": np.array([loss.time for loss in self._losses], np.float64),
             "tracker/clocks": np.array([np.nan if clock is None else clock for clock in clocks], np.float64),
-            "tracker/steps": np.array([self._next_number, self._rescue_step, self._rescue_turn], np.int64),
+            "tracker/place": np.array(self._place, np.float64),
+            "tracker/steps": np.array(
+                [self._next_number, self._rescue_step, self._rescue_turn, self._box_turn], np.int64
+            ),
             "tracker/touching": np.array(self._touching),
         }
 
@@ -188,10 +203,11 @@ class HandTracker:
         followed = len(tracks) - len(lost)
         self._tracks = tracks[:followed]
         self._losses = [_Loss(track, time) for track, time in zip(tracks[followed:], lost, strict=True)]
-        merged, short, self._last_search = state["tracker/clocks"].tolist()
-        self._merged_since = None if np.isnan(merged) else merged
-        self._short_since = None if np.isnan(short) else short
-        self._next_number, self._rescue_step, self._rescue_turn = state["tracker/steps"].tolist()
+        *clocks, self._last_search = state["tracker/clocks"].tolist()
+        self._merged_since, self._short_since, self._begun = (None if np.isnan(each) else each for each in clocks)
+        x, y = state["tracker/place"].tolist()
+        self._place = (x, y)
+        self._next_number, self._rescue_step, self._rescue_turn, self._box_turn = state["tracker/steps"].tolist()
         self._touching = bool(state["tracker/touching"])
 
     # --- following ---
@@ -261,9 +277,21 @@ class HandTracker:
         rescue_turn = rescue_wanted and (eager or self._rescue_step % 2 == 1)
         if eager or (not rescue_turn and time - self._last_search >= period - 1e-6):
             self._last_search = time
-            self._accept(image, time, self._find_palms(image), _MIN_PRESENCE)
+            beginning = self._begun is not None and time - self._begun <= _EAGER_TIME
+            if self._box is not None:
+                palms = self._palms.detect(image, self._next_box(self._box))
+                self._accept(image, time, palms, _MIN_PRESENCE if beginning else _MIN_PRESENCE_RESCUE)
+            if (self._box is None or not beginning) and len(self._tracks) < 2:
+                self._accept(image, time, self._find_palms(image), _MIN_PRESENCE)
         if rescue_turn and self._losses and len(self._tracks) < 2:  # the last loss may just have been found
             self._rescue(image, size, time)
+
+    def _next_box(self, box: Crop) -> Crop:
+        """The user's box where it was drawn, then around where hands were seen last, upright and turned."""
+        turn = self._box_turn
+        self._box_turn += 1
+        x, y = self._place if turn % 2 else (box.x, box.y)
+        return Crop(x, y, box.size, _BOX_ANGLES[turn // 2 % len(_BOX_ANGLES)])
 
     def _find_palms(self, image: Array) -> list[Palm]:
         """Palms in the whole picture, asked once a frame."""
@@ -633,6 +661,11 @@ def _is_usable(crop: Crop, image: Array) -> bool:
 
 def _next_crop(seen: HandLandmarks) -> Crop:
     return crop_around_keypoints(seen.keypoints_2d.astype(np.float64))
+
+
+def _square_around(box: tuple[float, float, float, float]) -> Crop:
+    x, y, width, height = box
+    return Crop(x + 0.5 * width, y + 0.5 * height, max(width, height))
 
 
 def _halves(size: tuple[int, int]) -> list[Crop]:

@@ -99,7 +99,7 @@ class DirEstimator:
         finished: list[dict[str, Array]] = []
         done = 0
         with (
-            HandTracker(self._mirrored) as tracker,
+            HandTracker(self._mirrored, box=self._box) as tracker,
             closing(_one_ahead(stretches(iter(frames), tracker))) as coming,
         ):
             for number, stretch in enumerate(coming):

@@ -360,7 +360,7 @@ class TruthTracker:
     truth: Truth
     blind: range = range(0)
 
-    def __init__(self, mirrored: bool = False):
+    def __init__(self, mirrored: bool = False, box: object = None):
         self._row = -1
 
     def __enter__(self) -> "TruthTracker":
@@ -632,7 +632,8 @@ def test_the_command_line_captures_stops_and_goes_on(
         (["--estimator", "dir", "--checkpoint", "x.pth", "--box", "0", "0", "0", "5"], "box"),
         (["--estimator", "dir", "--checkpoint", "x.pth", "--batch", "0"], "batch"),
         (["--checkpoint", "x.pth"], "'dir'"),
-        (["--box", "0", "0", "5", "5"], "'dir'"),
+        (["--batch", "4"], "'dir'"),
+        (["--box", "70", "0", "5", "5"], "64 x 48"),
     ],
 )
 def test_what_is_missing_or_foreign_is_named(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -15,12 +16,16 @@ from dir_core.footage import Frame, open_footage
 from dir_core.landmarks import LandmarkClip
 from dir_core.parts import Parts
 
+DEMO = Path(__file__).parents[2] / "blender_assets" / "demo" / "two_hands.mp4"
 COMPOSITE_SIZE = (1066, 540)
 SLIDE_TIME = 4.0  # seconds of the composite that the slid clips use
 
 
-def follow(frames: Iterator[Frame], mirrored: bool = False) -> LandmarkClip:
-    with HandTracker(mirrored) as tracker:
+Box = tuple[float, float, float, float]
+
+
+def follow(frames: Iterator[Frame], mirrored: bool = False, box: Box | None = None) -> LandmarkClip:
+    with HandTracker(mirrored, box=box) as tracker:
         return track_hands(frames, tracker)
 
 
@@ -226,6 +231,69 @@ def test_hands_are_followed_over_skipped_frames(step: int) -> None:
         assert off.max() < 0.2
 
 
+# --- a box around hands that are not found by themselves ---------------------------------------------------------
+
+SMALL_SHARE, SMALL_BOX = 0.15, (800.0, 300.0, 96.0, 72.0)
+
+
+def far_away(frames: Iterator[Frame], place: Callable[[int], tuple[int, int] | None]) -> Iterator[Frame]:
+    """The demonstration clip as a small part of a large grey picture, whose corner goes from place to place."""
+    for frame in frames:
+        image, corner = np.full((720, 1280, 3), 110, np.uint8), place(frame.index)
+        if corner:
+            small = cv2.resize(frame.image, None, fx=SMALL_SHARE, fy=SMALL_SHARE, interpolation=cv2.INTER_AREA)
+            image[corner[1] : corner[1] + small.shape[0], corner[0] : corner[0] + small.shape[1]] = small
+        yield Frame(frame.index, frame.time, image)
+
+
+def test_small_hands_are_found_in_a_box() -> None:
+    blind = follow(far_away(read(DEMO, 0.9), lambda number: (800, 300)))
+    clip = follow(far_away(read(DEMO, 0.9), lambda number: (800, 300)), box=SMALL_BOX)
+    whole = follow(read(DEMO, 0.9))
+    for side in SIDES:
+        assert not blind.hand(side).observed.any()
+        assert clip.hand(side).observed.all()
+        truth = SMALL_SHARE * whole.hand(side).keypoints_2d + SMALL_BOX[:2]
+        size = np.ptp(truth, axis=1).max(axis=-1)
+        off = np.linalg.norm(clip.hand(side).keypoints_2d - truth, axis=-1).mean(axis=-1) / size
+        assert np.median(off) < 0.05
+
+
+def test_small_hands_are_found_again_where_they_were_last() -> None:
+    """They walk away from the box, are gone for longer than lost hands are looked for, and come back there."""
+
+    def place(number: int) -> tuple[int, int] | None:
+        return None if 30 <= number < 110 else (max(800 - 5 * number, 640), 300)
+
+    clip = follow(far_away(read(DEMO), place), box=SMALL_BOX)
+    for side in SIDES:
+        assert clip.hand(side).observed[:30].all()
+        assert not clip.hand(side).observed[30:110].any()
+        assert clip.hand(side).observed[125:].all()
+
+
+def test_the_hands_in_the_box_come_before_larger_ones() -> None:
+    def beside(frame: Frame) -> np.ndarray:
+        image = frame.image.copy()
+        image[:200, :] = 128
+        image[20:164, 20:212] = cv2.resize(frame.image, (192, 144), interpolation=cv2.INTER_AREA)
+        return image
+
+    box = (10.0, 10.0, 200.0, 160.0)
+    for clip, mine in ((follow(read(DEMO, 0.4, beside)), 0.0), (follow(read(DEMO, 0.4, beside), box=box), 1.0)):
+        for side in SIDES:
+            points = clip.hand(side).keypoints_2d.mean(axis=1)
+            assert ((points < (212, 164)).all(axis=-1) & clip.hand(side).observed).mean() == mine
+
+
+def test_a_box_without_hands_costs_half_a_second() -> None:
+    clip = follow(read(DEMO, 0.9), box=(0.0, 0.0, 40.0, 40.0))
+    for side in SIDES:
+        first = np.flatnonzero(clip.hand(side).observed)[0]
+        assert 0.5 <= clip.time[first] <= 0.6
+        assert clip.hand(side).observed[first:].all()
+
+
 # --- sides from evidence -------------------------------------------------------------------------------------
 
 
@@ -296,8 +364,6 @@ def test_unknown_estimators_name_the_good_ones():
 
 # --- going on ------------------------------------------------------------------------------------------------
 
-DEMO = Path(__file__).parents[2] / "blender_assets" / "demo" / "two_hands.mp4"
-
 
 @pytest.fixture(scope="module")
 def troubled() -> list[Frame]:
@@ -322,9 +388,12 @@ def as_bytes(seen: tuple[list[Sighting], bool]) -> list[object]:
     ]
 
 
-def test_a_tracker_goes_on_from_its_state_to_the_last_bit(troubled: list[Frame], tmp_path: Path) -> None:
+@pytest.mark.parametrize("box", [None, (100.0, 50.0, 400.0, 400.0)])
+def test_a_tracker_goes_on_from_its_state_to_the_last_bit(
+    box: Box | None, troubled: list[Frame], tmp_path: Path
+) -> None:
     states, expected = {}, []
-    with HandTracker() as tracker:
+    with HandTracker(box=box) as tracker:
         for row, frame in enumerate(troubled):
             if row in (0, 1, 12, 19, 26, 38, 47, 51):
                 states[row] = tmp_path / f"{row}.npz"
@@ -332,7 +401,7 @@ def test_a_tracker_goes_on_from_its_state_to_the_last_bit(troubled: list[Frame],
             expected.append(as_bytes(tracker.follow(frame.image, frame.time)))
     assert len({each[0] for seen in expected for each in seen[1]}) > 2  # tracks were lost and begun
     for row, path in states.items():
-        with HandTracker() as tracker:
+        with HandTracker(box=box) as tracker:
             with np.load(path, allow_pickle=False) as state:
                 tracker.restore(state)
             for number in range(row, min(row + 8, len(troubled))):
