@@ -17,6 +17,9 @@ from dir_core.conventions import DEFAULT_HAND_LENGTH, SIDES
 SCENE_PROPERTY: Final = "two_hands"
 """`scene.two_hands` holds everything below."""
 
+_RELATIVE_PATH: Final[set[str]] = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
+"""Before 4.5 there is no such option; from then on Blender warns of paths that begin with // without it."""
+
 DEFAULT_FIELD_OF_VIEW: Final = math.radians(60.0)
 
 _DEFAULTS: Final = CleanUpSettings()
@@ -35,6 +38,26 @@ def _tell_clean_up(self: Any, _context: Any) -> None:
         listener(self.id_data)
 
 
+_footage_listeners: Final[list[Callable[[Any, str], None]]] = []
+
+
+def listen_to_footage(listener: Callable[[Any, str], None]) -> None:
+    """Call `listener` with the scene and "clip", "camera", "start" or "lens" whenever that part of the footage changes.
+
+    "start" stands for everything that decides which picture is seen when, and which way round.
+    """
+    if listener not in _footage_listeners:
+        _footage_listeners.append(listener)
+
+
+def _tell_footage(part: str) -> Callable[[Any, Any], None]:
+    def tell(self: Any, _context: Any) -> None:
+        for listener in _footage_listeners:
+            listener(self.id_data, part)
+
+    return tell
+
+
 def _is_camera(_self: Any, item: Any) -> bool:
     return item.type == "CAMERA"
 
@@ -47,16 +70,32 @@ class HandsFootage(bpy.types.PropertyGroup):  # type: ignore[misc]
     """The footage, when it begins and the camera that filmed it."""
 
     clip: bpy.props.PointerProperty(  # type: ignore[valid-type]
-        name="Footage", description="Video or image sequence of the hands", type=bpy.types.MovieClip
+        name="Footage",
+        description="Video or image sequence of the hands",
+        type=bpy.types.MovieClip,
+        update=_tell_footage("clip"),
     )
+    shown: bpy.props.PointerProperty(type=bpy.types.MovieClip, options={"HIDDEN"})  # type: ignore[valid-type]
     camera: bpy.props.PointerProperty(  # type: ignore[valid-type]
         name="Camera",
         description="Camera that stands for the one that filmed; the hands are placed in front of it",
         type=bpy.types.Object,
         poll=_is_camera,
+        update=_tell_footage("camera"),
     )
     start: bpy.props.IntProperty(  # type: ignore[valid-type]
-        name="Start Frame", description="Scene frame on which the footage begins", default=1
+        name="Start Frame",
+        description="Scene frame on which the footage begins",
+        default=1,
+        update=_tell_footage("start"),
+    )
+    picture_rate: bpy.props.FloatProperty(  # type: ignore[valid-type]
+        name="Pictures per Second",
+        description="How fast the pictures were taken; numbered pictures do not say it themselves",
+        min=0.1,
+        max=1000.0,
+        default=24.0,
+        update=_tell_footage("start"),
     )
     focal_source: bpy.props.EnumProperty(  # type: ignore[valid-type]
         name="Lens From",
@@ -68,6 +107,7 @@ class HandsFootage(bpy.types.PropertyGroup):  # type: ignore[misc]
             ("METADATA", "File", "The lens that the filming device wrote into the file"),
         ),
         default="FIELD_OF_VIEW",
+        update=_tell_footage("lens"),
     )
     field_of_view: bpy.props.FloatProperty(  # type: ignore[valid-type]
         name="Field of View",
@@ -76,6 +116,7 @@ class HandsFootage(bpy.types.PropertyGroup):  # type: ignore[misc]
         min=math.radians(1.0),
         max=math.radians(170.0),
         default=DEFAULT_FIELD_OF_VIEW,
+        update=_tell_footage("lens"),
     )
 
 
@@ -118,6 +159,7 @@ class HandsCapture(bpy.types.PropertyGroup):  # type: ignore[misc]
         name="Mirrored Footage",
         description="The footage is a selfie in which left and right are exchanged",
         default=False,
+        update=_tell_footage("start"),
     )
     hand_length: bpy.props.FloatProperty(  # type: ignore[valid-type]
         name="Hand Length",
@@ -280,11 +322,15 @@ class HandsTake(bpy.types.PropertyGroup):  # type: ignore[misc]
     """One captured take: its file, what the user made of it, and what was built from it. `name` is shown."""
 
     uid: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
+    content: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
     filepath: bpy.props.StringProperty(  # type: ignore[valid-type]
-        name="Raw Take", description="File of the take as it was captured; it is never changed", subtype="FILE_PATH"
+        name="Raw Take",
+        description="File of the take as it was captured; it is never changed",
+        subtype="FILE_PATH",
+        options=_RELATIVE_PATH,
     )
     footage: bpy.props.StringProperty(  # type: ignore[valid-type]
-        name="Footage", description="What it was captured from", subtype="FILE_PATH"
+        name="Footage", description="What it was captured from", subtype="FILE_PATH", options=_RELATIVE_PATH
     )
     estimator: bpy.props.StringProperty(name="Estimator")  # type: ignore[valid-type]
     licence: bpy.props.StringProperty(name="Licence")  # type: ignore[valid-type]
@@ -386,3 +432,4 @@ def unregister() -> None:
     """Take them away again."""
     delattr(bpy.types.Scene, SCENE_PROPERTY)
     _clean_up_listeners.clear()
+    _footage_listeners.clear()

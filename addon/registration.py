@@ -5,7 +5,7 @@ from typing import Final
 
 import bpy
 
-from . import log, preferences, properties, ticker
+from . import log, preferences, properties, takes, ticker
 from .operators import rig
 
 MODULES: Final[tuple[ModuleType, ...]] = (
@@ -13,6 +13,7 @@ MODULES: Final[tuple[ModuleType, ...]] = (
     ticker,
     properties,
     preferences,
+    takes,
     rig,
 )
 """In the order of registration: what others refer to comes first, panels in the order of the work.
