@@ -11,6 +11,7 @@ import os
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,8 +134,8 @@ def save_take(take: Take, path: str | os.PathLike[str]) -> None:
         OutputError: the file cannot be written.
     """
     path = Path(path)
-    arrays = _pack(take)
-    _unpack(arrays, f"the take for {path.name}")
+    arrays = pack_take(take)
+    unpack_take(arrays, f"the take for {path.name}")
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_whole(path, buffer.getvalue())
@@ -160,13 +161,13 @@ def load_take(path: str | os.PathLike[str]) -> Take:
     except _DAMAGE as error:
         reason = "it holds pickled objects" if "pickle" in str(error) else "it is damaged or not an .npz archive"
         raise TakeError(f"{path} is not a take: {reason}; capture the clip again.") from error
-    return _unpack(arrays, str(path))
+    return unpack_take(arrays, str(path))
 
 
 def take_digest(take: Take) -> str:
     """SHA-256 over everything in a take: the same for every file it is saved in."""
     digest = hashlib.sha256()
-    for name, array in sorted(_pack(take).items()):
+    for name, array in sorted(pack_take(take).items()):
         digest.update(f"{name} {array.shape} {array.dtype.str}\n".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
@@ -214,7 +215,8 @@ def _umask() -> int:
     return mask
 
 
-def _pack(take: Take) -> dict[str, Array]:
+def pack_take(take: Take) -> dict[str, Array]:
+    """The arrays of a take's file, by name."""
     arrays: dict[str, Array] = {
         "meta": np.array(json.dumps(take.meta, ensure_ascii=False, sort_keys=True)),
         "time": np.asarray(take.time, np.float64),
@@ -228,7 +230,13 @@ def _pack(take: Take) -> dict[str, Array]:
     return arrays
 
 
-def _unpack(arrays: dict[str, Array], where: str) -> Take:
+def unpack_take(arrays: Mapping[str, Array], where: str) -> Take:
+    """The take that `pack_take` made, checked; arrays of other names are left alone.
+
+    Raises:
+        TakeError: an array is missing or has a wrong shape or value; the message begins with `where`.
+    """
+
     def fail(what: str) -> TakeError:
         return TakeError(f"{where} is not a valid take: {what}; capture the clip again.")
 
@@ -275,7 +283,7 @@ def _unpack(arrays: dict[str, Array], where: str) -> Take:
     )
 
 
-def _read_meta(arrays: dict[str, Array], count: int, fail: Any) -> dict[str, Any]:
+def _read_meta(arrays: Mapping[str, Array], count: int, fail: Any) -> dict[str, Any]:
     text = arrays.get("meta")
     if text is None or text.ndim != 0 or text.dtype.kind != "U":
         raise fail("meta is missing or not a text")

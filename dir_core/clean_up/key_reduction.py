@@ -8,6 +8,7 @@ slope and in length, the length shared by the components of a curve: with free l
 needed than with handles at thirds. Nothing is accepted unless it was measured at ten samples per frame.
 """
 
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -19,6 +20,7 @@ from dir_core import rotations
 from dir_core.errors import SettingsError
 
 Array = NDArray[Any]
+Check = Callable[[], None]
 
 DEFAULT_ANGLE: Final = float(np.radians(0.5))
 """Radians that a reduced rotation may be off; at a fingertip 8 cm from the knuckle 0.7 mm."""
@@ -94,13 +96,16 @@ class ReducedCurve:
         return np.all(self.left_slope == self.right_slope, axis=1)
 
 
-def reduce_rotation_keys(quaternions: Array, time: Array, angle: float = DEFAULT_ANGLE) -> list[ReducedCurve]:
+def reduce_rotation_keys(
+    quaternions: Array, time: Array, angle: float = DEFAULT_ANGLE, check: Check = lambda: None
+) -> list[ReducedCurve]:
     """Keep every rotation within `angle` of the frames joined by slerp, with as few keys as that takes.
 
     Args:
         quaternions: [T, B, 4] unit (w, x, y, z) of B bones over T frames, signs at will.
         time: [T] strictly increasing, seconds or any other unit that the slopes shall be in.
         angle: radians.
+        check: called many times a second; what it raises ends the work.
 
     Returns:
         A curve per bone. Between the keys it has to be normalised, as Blender does with quaternions. Where less
@@ -109,21 +114,24 @@ def reduce_rotation_keys(quaternions: Array, time: Array, angle: float = DEFAULT
     """
     turns = rotations.make_continuous(np.asarray(quaternions, np.float64))
     # A rotation angle is twice the angle between quaternions, and that one's chord has length 2 sin(half of it).
-    return _reduce(turns, np.asarray(time, np.float64), 2.0 * np.sin(angle / 4.0), on_sphere=True)
+    return _reduce(turns, np.asarray(time, np.float64), 2.0 * np.sin(angle / 4.0), check, on_sphere=True)
 
 
-def reduce_position_keys(positions: Array, time: Array, distance: float = DEFAULT_DISTANCE) -> list[ReducedCurve]:
+def reduce_position_keys(
+    positions: Array, time: Array, distance: float = DEFAULT_DISTANCE, check: Check = lambda: None
+) -> list[ReducedCurve]:
     """Keep every position within `distance` of the frames joined by straight lines, with as few keys as that takes.
 
     Args:
         positions: [T, B, D] of B points over T frames.
         time: [T] strictly increasing.
         distance: in the unit of `positions`.
+        check: called many times a second; what it raises ends the work.
 
     Returns:
         A curve per point.
     """
-    return _reduce(np.asarray(positions, np.float64), np.asarray(time, np.float64), distance, on_sphere=False)
+    return _reduce(np.asarray(positions, np.float64), np.asarray(time, np.float64), distance, check, on_sphere=False)
 
 
 def sample_curve(curve: ReducedCurve, time: Array, at: Array) -> Array:
@@ -146,6 +154,30 @@ def sample_curve(curve: ReducedCurve, time: Array, at: Array) -> Array:
     pull = _handle_basis(position) * np.stack([leave, -arrive])
     tangents = pull[0, :, None] * curve.right_slope[left] + pull[1, :, None] * curve.left_slope[left + 1]
     return start + _ease(position)[:, None] * (end - start) + tangents
+
+
+def map_curve(curve: ReducedCurve, matrix: Array, offset: Array | float = 0.0, rate: float = 1.0) -> ReducedCurve:
+    """The keys of the curve matrix @ value + offset: no less and no more exact where the matrix keeps lengths.
+
+    Args:
+        curve: of D components.
+        matrix: [E, D].
+        offset: [E].
+        rate: new units of time in an old one, such as scene frames per second.
+    """
+    return ReducedCurve(
+        curve.rows,
+        curve.values @ matrix.T + offset,
+        left_slope=curve.left_slope @ matrix.T / rate,
+        right_slope=curve.right_slope @ matrix.T / rate,
+        left_reach=curve.left_reach * rate,
+        right_reach=curve.right_reach * rate,
+    )
+
+
+def product_matrix(before: Array, after: Array) -> Array:
+    """The matrix [4, 4] with which a quaternion q becomes before * q * after, for `map_curve`; before and after [4]."""
+    return rotations.multiply(rotations.multiply(before, np.eye(4)), after).T
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +211,7 @@ class _Handles:
     error: Array
 
 
-def _reduce(values: Array, time: Array, bound: float, *, on_sphere: bool) -> list[ReducedCurve]:
+def _reduce(values: Array, time: Array, bound: float, check: Check, *, on_sphere: bool) -> list[ReducedCurve]:
     frames, curves, _ = values.shape
     if frames < 2:
         flat = np.zeros_like(values)
@@ -192,7 +224,7 @@ def _reduce(values: Array, time: Array, bound: float, *, on_sphere: bool) -> lis
     for some in range(0, curves, together):
         block = values[:, some : some + together]
         reference = _sample_densely(block, time, bound, on_sphere=on_sphere)
-        segments = _join_smoothly(reference, *_walk(reference, *_cut_into_stretches(block)))
+        segments = _join_smoothly(reference, *_walk(reference, *_cut_into_stretches(block), check))
         reduced += _collect_keys(block, segments)
     return reduced
 
@@ -257,7 +289,7 @@ def _cut_into_stretches(values: Array) -> tuple[Array, Array, Array]:
     return curve, first, last
 
 
-def _walk(reference: _Reference, curve: Array, first: Array, last: Array) -> tuple[Array, Array, Array]:
+def _walk(reference: _Reference, curve: Array, first: Array, last: Array, check: Check) -> tuple[Array, Array, Array]:
     """Curve, first and last row of the segments, each [M]: from each key the longest one within the bound.
 
     With free handles a segment does not depend on its neighbours, so the longest ones are also the fewest.
@@ -269,6 +301,7 @@ def _walk(reference: _Reference, curve: Array, first: Array, last: Array) -> tup
     test = np.minimum(start + _FIRST_GUESS, last)
     walking = np.arange(len(curve))
     while len(walking):
+        check()
         asking = walking[bad[walking] - good[walking] > 1]
         if len(asking):
             within = _Segments(reference, curve[asking], start[asking], test[asking]).fit().error <= reference.bound
