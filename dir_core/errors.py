@@ -33,3 +33,7 @@ class CheckpointError(HandCaptureError):
 
 class DataSetError(HandCaptureError):
     """A data set is missing, incomplete or laid out in another way."""
+
+
+class GpuRuntimeError(HandCaptureError):
+    """The runtime of the DIR network cannot be set up or used."""

@@ -30,7 +30,13 @@ LIGHT = (
 )
 """Parts of dir_core that Blender itself may import: numpy and scipy only."""
 
-LIGHT_MODULES = ("dir_core", "dir_core.worker", "dir_core.worker.protocol", *(f"dir_core.{name}" for name in LIGHT))
+LIGHT_WORKER = ("protocol", "runtime")
+LIGHT_MODULES = (
+    "dir_core",
+    "dir_core.worker",
+    *(f"dir_core.worker.{name}" for name in LIGHT_WORKER),
+    *(f"dir_core.{name}" for name in LIGHT),
+)
 
 ALLOWED_HEAVY = {
     "torch": ("hand_layer", "network", "evaluation", "training", "worker"),
