@@ -187,6 +187,11 @@ class HandsCapture(bpy.types.PropertyGroup):  # type: ignore[misc]
         description="Build two rigged hands and key them as soon as the capture is finished",
         default=True,
     )
+    use_preview: bpy.props.BoolProperty(  # type: ignore[valid-type]
+        name="Live Preview",
+        description="Show the hands in front of the footage's camera while they are captured",
+        default=True,
+    )
 
 
 class HandsCleanUp(bpy.types.PropertyGroup):  # type: ignore[misc]
