@@ -76,13 +76,13 @@ class ReviewRows:
     hidden: Array
 
 
-def review_rows(clean: Take, repair: IdentityRepair) -> dict[Side, ReviewRows]:
-    """What the strip shows of a clean take."""
+def review_rows(clean: Take, exchanged: Array) -> dict[Side, ReviewRows]:
+    """What the strip shows of a clean take whose sides were exchanged in the rows `exchanged` [T]."""
     return {
         side: ReviewRows(
             confidence=_sureness(clean.hand(side)),
             observed=clean.hand(side).observed,
-            exchanged=repair.swapped,
+            exchanged=exchanged,
             hidden=clean.hidden(side),
         )
         for side in SIDES
