@@ -1,6 +1,6 @@
-"""The camera that saw the footage, the footage behind it, and a scene fit to look through it.
+"""The camera that saw the footage, the footage behind it in step with the scene, and a scene fit to look through it.
 
-No hands and no keys here.
+No hands and no keys of theirs here.
 """
 
 import math
@@ -14,11 +14,13 @@ import numpy as np
 from mathutils import Matrix
 from numpy.typing import NDArray
 
+from dir_core.camera import field_of_view_from_focal_length, focal_length_from_field_of_view, make_camera_matrix
 from dir_core.errors import FootageError
 from dir_core.take import Take
 
 from . import keying
 from .axes import camera_to_blender
+from .properties import SCENE_PROPERTY, listen_to_footage
 
 Array = NDArray[Any]
 
@@ -34,6 +36,8 @@ RATE_TOLERANCE: Final = 1e-4
 
 _COMMON_RATE_TOLERANCE: Final = 2.5e-4  # 29.97 and 30 differ by 1e-3
 _FRAME_NOISE: Final = 0.01
+_LENS_TOLERANCE: Final = 1e-3  # of the focal length: a pixel at the edge of a picture
+_SHAPE_TOLERANCE: Final = 5e-3  # of the ratio of width and height: under three pixels at the edges of 1080 lines
 
 
 @dataclass(frozen=True)
@@ -109,18 +113,45 @@ def find_footage(take: Take) -> tuple[Any, str]:
 def load_footage(path: Path) -> Any:
     """Load a movie, a folder of numbered pictures, their pattern or their first as a movie clip.
 
+    A clip that the file has already is used again, with its tracks and its lens.
+
     Raises:
         FootageError: there is nothing at the path, or Blender cannot read it.
     """
     first = _first_picture(path)
+    before = set(bpy.data.movieclips)
     try:
-        clip = bpy.data.movieclips.load(str(first.resolve()))
+        clip = bpy.data.movieclips.load(str(first.resolve()), check_existing=True)
     except RuntimeError as error:
         raise FootageError(f"Blender cannot read the footage {path}, convert it to a common format.") from error
     if not (clip.size[0] and clip.frame_duration):
-        bpy.data.movieclips.remove(clip)
+        if clip not in before:
+            bpy.data.movieclips.remove(clip)
         raise FootageError(f"Blender cannot read the footage {path}, convert it to a common format.")
     return clip
+
+
+def relink(clip: Any, path: Path) -> None:
+    """Point a clip, and the image that stands for it at other frame rates, to where the footage is now.
+
+    Raises:
+        FootageError: there is no footage at the path, or not one of the same kind that Blender can read.
+    """
+    first = _first_picture(path).resolve()
+    known = set(bpy.data.movieclips)
+    found = load_footage(path)
+    is_other_kind = found.source != clip.source
+    if found not in known:
+        bpy.data.movieclips.remove(found)
+    if is_other_kind:
+        kind = {"MOVIE": "a video", "SEQUENCE": "a sequence of pictures"}[clip.source]
+        raise FootageError(f"{path} is not {kind} as the footage was, choose another file.")
+    before = bpy.path.abspath(clip.filepath)
+    for image in bpy.data.images:
+        if image.filepath and bpy.path.abspath(image.filepath) == before:
+            image.filepath = str(first)
+    clip.filepath = str(first)
+    look_for_files()
 
 
 def add_camera(take: Take, collection: Any) -> Any:
@@ -134,13 +165,14 @@ def add_camera(take: Take, collection: Any) -> Any:
     matrix = np.array(take.camera_matrix, np.float64)
     if is_mirrored(take):
         matrix[0] = [-matrix[0, 0], 0.0, width - matrix[0, 2]]
+    camera = new_camera(collection)
+    fit_lens(camera, matrix, (width, height))
+    return camera
+
+
+def new_camera(collection: Any) -> Any:
+    """Add a camera at the origin that looks along camera z, and return its object."""
     data = bpy.data.cameras.new("Footage Camera")
-    data.sensor_fit = "HORIZONTAL"
-    data.sensor_width = SENSOR_WIDTH
-    data.lens = SENSOR_WIDTH * matrix[0, 0] / width
-    # Blender measures both shifts in sensor widths, and vertical ones on the stretched pixels of the render.
-    data.shift_x = (width / 2 - matrix[0, 2]) / width
-    data.shift_y = (matrix[1, 2] - height / 2) / width * (matrix[0, 0] / matrix[1, 1])
     data.clip_start, data.clip_end = _CLIP_START, _CLIP_END
     data.display_size = 0.1
     data.show_passepartout, data.passepartout_alpha = True, 0.8
@@ -151,6 +183,44 @@ def add_camera(take: Take, collection: Any) -> Any:
     return camera
 
 
+def fit_lens(camera: Any, matrix: Array, size: tuple[float, float]) -> None:
+    """Give a camera object the lens of a camera matrix [3, 3] in pixels of a picture of `size` (width, height)."""
+    width, height = size
+    data = camera.data
+    data.type = "PERSP"
+    data.sensor_fit = "HORIZONTAL"
+    data.sensor_width = SENSOR_WIDTH
+    data.lens = SENSOR_WIDTH * matrix[0, 0] / width
+    # Blender measures both shifts in sensor widths, and vertical ones on the stretched pixels of the render.
+    data.shift_x = (width / 2 - matrix[0, 2]) / width
+    data.shift_y = (matrix[1, 2] - height / 2) / width * (matrix[0, 0] / matrix[1, 1])
+
+
+def read_lens(camera: Any, scene: Any, size: tuple[float, float]) -> Array:
+    """Camera matrix [3, 3] of a camera object in pixels of a picture of `size` that fills its frame.
+
+    Raises:
+        FootageError: the camera has no perspective.
+    """
+    data, render = camera.data, scene.render
+    if data.type != "PERSP":
+        raise FootageError(f'The camera "{camera.name}" is not a perspective one, choose another.')
+    width, height = render.resolution_x, render.resolution_y
+    stretch = render.pixel_aspect_y / render.pixel_aspect_x
+    wide = width >= height * stretch if data.sensor_fit == "AUTO" else data.sensor_fit == "HORIZONTAL"
+    sensor = data.sensor_height if data.sensor_fit == "VERTICAL" else data.sensor_width
+    span = width if wide else height * stretch  # what the sensor covers, in pixels of the render's width
+    focal = data.lens / sensor * span
+    matrix = np.array(
+        [
+            [focal, 0.0, width / 2 - data.shift_x * span],
+            [0.0, focal / stretch, height / 2 + data.shift_y * span / stretch],
+            [0.0, 0.0, 1.0],
+        ]
+    )
+    return np.diag([size[0] / width, size[1] / height, 1.0]) @ matrix
+
+
 def is_mirrored(take: Take) -> bool:
     """Whether the take was captured from mirrored (selfie) footage."""
     return bool(take.camera_matrix[0, 0] < 0)
@@ -158,16 +228,32 @@ def is_mirrored(take: Take) -> bool:
 
 def match_render_size(scene: Any, take: Take) -> None:
     """Make the scene render frames of the take's size, so that its camera frames exactly what the footage shows."""
+    aspect = abs(float(take.camera_matrix[0, 0] / take.camera_matrix[1, 1]))
+    set_render_size(scene, (int(take.image_size[0]), int(take.image_size[1])), aspect)
+
+
+def set_render_size(scene: Any, size: tuple[int, int], aspect: float = 1.0) -> None:
+    """Make the scene render `size` (width, height) with pixels that are `aspect` times as high as wide."""
     render = scene.render
-    render.resolution_x, render.resolution_y = (int(size) for size in take.image_size)
+    render.resolution_x, render.resolution_y = size
     render.resolution_percentage = 100
     # Blender allows only aspects of 1 and more.
-    aspect = abs(float(take.camera_matrix[0, 0] / take.camera_matrix[1, 1]))
     render.pixel_aspect_x, render.pixel_aspect_y = max(1.0, 1.0 / aspect), max(1.0, aspect)
 
 
-def show_footage(camera: Any, clip: Any, start: int, ratio: float = 1.0, mirrored: bool = False) -> None:
+def has_footage_shape(scene: Any, size: tuple[int, int]) -> bool:
+    """Whether renders have the shape of pictures of `size`, so that the camera frames exactly what they show."""
+    render = scene.render
+    shape = render.resolution_x * render.pixel_aspect_x / (render.resolution_y * render.pixel_aspect_y)
+    return abs(shape * size[1] / size[0] - 1.0) < _SHAPE_TOLERANCE
+
+
+def show_footage(
+    camera: Any, clip: Any, start: int, ratio: float = 1.0, mirrored: bool = False, *, instead_of: Any = None
+) -> None:
     """Put the clip behind everything the camera sees, its first frame on scene frame `start`.
+
+    A camera that shows the clip already, or the one it comes instead of, gets no second background.
 
     Args:
         camera: the camera object.
@@ -175,38 +261,146 @@ def show_footage(camera: Any, clip: Any, start: int, ratio: float = 1.0, mirrore
         start: scene frame of the footage's time 0.
         ratio: the clip's frame rate over the scene's.
         mirrored: the footage is a selfie, show it the way the hands really were.
+        instead_of: a clip that the camera showed until now.
     """
-    background = camera.data.background_images.new()
+    index = _find_background(camera, clip)
+    if index is None and instead_of is not None:
+        index = _find_background(camera, instead_of)
+    if index is None:
+        index = len(camera.data.background_images)
+        background = camera.data.background_images.new()
+        background.alpha = 1.0
+        background.display_depth = "BACK"
+        background.frame_method = "STRETCH"  # the render has the footage's shape, so nothing is stretched or cut
+        camera.data.show_background_images = True
+    else:
+        background = camera.data.background_images[index]
+    background.use_flip_x = mirrored
     if abs(ratio - 1.0) < RATE_TOLERANCE:
         background.source = "MOVIE_CLIP"
         background.clip = clip
         clip.frame_start = start
     else:
-        _show_by_time(camera, background, clip, start, ratio)
-    background.use_flip_x = mirrored
-    background.alpha = 1.0
-    background.display_depth = "BACK"
-    background.frame_method = "STRETCH"  # the render has the footage's shape, so nothing is stretched or cut
-    camera.data.show_background_images = True
+        _show_by_time(camera, index, clip, start, ratio)
 
 
-def _show_by_time(camera: Any, background: Any, clip: Any, start: int, ratio: float) -> None:
+def hide_footage(camera: Any, clip: Any) -> None:
+    """Take the background that shows the clip away from a camera; others stay."""
+    index = _find_background(camera, clip)
+    if index is not None:
+        _forget_offsets(camera, index)
+        camera.data.background_images.remove(camera.data.background_images[index])
+
+
+def prepare_for_any_rate(camera: Any, clip: Any, start: int) -> None:
+    """Make all that another frame rate will need, so that following it later makes no data-blocks.
+
+    What happens outside an undo step must not: undo keeps a block that it believes to be unchanged as it is, with
+    pointers to blocks that it takes away.
+    """
+    index = _find_background(camera, clip)
+    if index is None or is_prepared(camera, clip):
+        return
+    background = camera.data.background_images[index]
+    source = background.source
+    if source == "MOVIE_CLIP":
+        _show_by_time(camera, index, clip, start, 1.0)
+    background.clip = clip
+    background.source = source
+
+
+def is_prepared(camera: Any, clip: Any) -> bool:
+    """Whether the camera can show the clip in step with any frame rate without a new data-block."""
+    index = _find_background(camera, clip)
+    if index is None or _offset_curve(camera, index) is None:
+        return False
+    background = camera.data.background_images[index]
+    return background.clip == clip and background.image is not None and _shows_file(background, clip)
+
+
+def is_in_step(camera: Any, clip: Any, start: int, ratio: float, mirrored: bool = False) -> bool:
+    """Whether the camera shows the clip as `show_footage` would."""
+    index = _find_background(camera, clip)
+    if index is None:
+        return False
+    background = camera.data.background_images[index]
+    if background.use_flip_x != mirrored:
+        return False
+    if abs(ratio - 1.0) < RATE_TOLERANCE:
+        return background.source == "MOVIE_CLIP" and clip.frame_start == start
+    curve = _offset_curve(camera, index)
+    if background.source != "IMAGE" or curve is None or background.image_user.frame_start != start:
+        return False
+    frames, offsets = _picture_offsets(background.image, clip, ratio)
+    keys = np.array([point.co for point in curve.keyframe_points]).reshape(-1, 2)
+    wanted = np.column_stack([frames + start, offsets])
+    return keys.shape == wanted.shape and np.allclose(keys, wanted, rtol=1e-6, atol=_FRAME_NOISE / 2)
+
+
+def _find_background(camera: Any, clip: Any) -> int | None:
+    """Number of the background that shows a clip, as itself or as the same file."""
+    for index, background in enumerate(camera.data.background_images):
+        shown = background.clip == clip if background.source == "MOVIE_CLIP" else _shows_file(background, clip)
+        if shown:
+            return index
+    return None
+
+
+def _shows_file(background: Any, clip: Any) -> bool:
+    image = background.image
+    return image is not None and bpy.path.abspath(image.filepath) == bpy.path.abspath(clip.filepath)
+
+
+def _offset_path(index: int) -> str:
+    return f"background_images[{index}].image_user.frame_offset"
+
+
+def _offset_curve(camera: Any, index: int) -> Any:
+    return next((curve for curve in keying.curves_of(camera.data) if curve.data_path == _offset_path(index)), None)
+
+
+def _forget_offsets(camera: Any, index: int) -> None:
+    curve = _offset_curve(camera, index)
+    if curve is not None:
+        keying.curves_of(camera.data).remove(curve)
+
+
+def _show_by_time(camera: Any, index: int, clip: Any, start: int, ratio: float) -> None:
     """Keep the footage in step with a scene of another frame rate.
 
     A movie clip steps by one picture per scene frame whatever the rates; an image has a picture offset that can be
     keyed: on scene frame f the picture is f - start + 1 + offset, and it has to be 1 + floor((f - start) * ratio).
     """
+    background = camera.data.background_images[index]
     image = bpy.data.images.load(clip.filepath, check_existing=True)
     image.source = clip.source
     background.source = "IMAGE"
     background.image = image
     user = background.image_user
     user.frame_start = start
-    user.frame_duration = math.ceil(clip.frame_duration * max(1.0, 1.0 / ratio))
+    user.frame_duration = _image_duration(clip, ratio)
     user.use_auto_refresh = True
+    frames, offsets = _picture_offsets(image, clip, ratio)
+    animation = camera.data.animation_data
+    keying.key_number(
+        camera.data,
+        _offset_path(index),
+        frames + start,
+        offsets,
+        name="Footage",
+        action=animation.action if animation else None,
+    )
+
+
+def _image_duration(clip: Any, ratio: float) -> int:
+    return math.ceil(clip.frame_duration * max(1.0, 1.0 / ratio))
+
+
+def _picture_offsets(image: Any, clip: Any, ratio: float) -> tuple[Array, Array]:
+    """Frames [K] after the start, and the picture offsets [K] to key on them with straight lines between."""
     numbers = re.findall(r"\d+", Path(clip.filepath).stem) if image.source == "SEQUENCE" else []
     before = int(numbers[-1]) - 1 if numbers else 0  # pictures are called by the numbers in their names
-    slope, span = ratio - 1.0, max(1, user.frame_duration)
+    slope, span = ratio - 1.0, max(1, _image_duration(clip, ratio))
     frames = [0, span]
     if slope < 0 and before / -slope < span:
         turn = math.floor(before / -slope + _FRAME_NOISE)
@@ -214,9 +408,7 @@ def _show_by_time(camera: Any, background: Any, clip: Any, start: int, ratio: fl
     offsets = before + slope * np.array(frames)
     # A keyed whole number loses its decimals towards zero: below zero that is one up from the floor.
     offsets += np.where(offsets > -_FRAME_NOISE, _FRAME_NOISE, _FRAME_NOISE - 1.0)
-    index = len(camera.data.background_images) - 1
-    path = f"background_images[{index}].image_user.frame_offset"
-    keying.key_number(camera.data, path, np.array(frames) + start, offsets, name="Footage")
+    return np.array(frames), offsets
 
 
 def light_scene(scene: Any) -> None:
@@ -244,9 +436,288 @@ def look_through_camera() -> None:
     for screen in bpy.data.screens:
         for area in screen.areas:
             if area.type == "VIEW_3D":
-                area.spaces.active.region_3d.view_perspective = "CAMERA"
-                area.spaces.active.region_3d.view_camera_zoom = _CAMERA_ZOOM
-                area.spaces.active.clip_start = _CLIP_START
+                turn_to_camera(area.spaces.active)
+
+
+def looks_through(space: Any, scene: Any) -> bool:
+    """Whether a 3D view looks through the footage's camera."""
+    camera = space.camera if space.use_local_camera else scene.camera
+    through = space.region_3d.view_perspective == "CAMERA"
+    return through and camera is not None and camera == camera_of(scene)
+
+
+def turn_to_camera(space: Any) -> None:
+    """Let a 3D view look through its camera, with the whole frame in view."""
+    space.region_3d.view_perspective = "CAMERA"
+    space.region_3d.view_camera_zoom = _CAMERA_ZOOM
+    space.region_3d.view_camera_offset = (0.0, 0.0)
+    space.clip_start = _CLIP_START
+
+
+# The footage of a scene: what scene.two_hands.footage says, brought into the scene.
+
+
+def camera_of(scene: Any) -> Any:
+    """The footage's camera if it is in the scene, else None."""
+    camera = getattr(scene, SCENE_PROPERTY).footage.camera
+    return camera if camera is not None and scene.objects.get(camera.name) == camera else None
+
+
+def footage_rate(scene: Any) -> FrameRate | None:
+    """Frames per second of the scene's footage; None without footage."""
+    footage = getattr(scene, SCENE_PROPERTY).footage
+    if footage.clip is None:
+        return None
+    return clip_frame_rate(footage.clip) or nearest_frame_rate(footage.picture_rate)
+
+
+def seconds_of_frame(scene: Any, frame: float) -> float:
+    """Seconds of the footage that scene frame `frame` shows; negative before its start."""
+    return float(frame - getattr(scene, SCENE_PROPERTY).footage.start) / scene_frame_rate(scene).value
+
+
+def frame_of_seconds(scene: Any, seconds: float) -> float:
+    """Scene frame, with decimals, on which the footage's second `seconds` lies."""
+    return float(getattr(scene, SCENE_PROPERTY).footage.start + seconds * scene_frame_rate(scene).value)
+
+
+def footage_range(scene: Any) -> tuple[int, int]:
+    """First and last scene frame on which the footage shows a picture of its own.
+
+    Raises:
+        FootageError: the scene has no footage.
+    """
+    footage, rate = getattr(scene, SCENE_PROPERTY).footage, footage_rate(scene)
+    if rate is None:
+        raise FootageError("The scene has no footage, load one first.")
+    last = frame_of_seconds(scene, (footage.clip.frame_duration - 1) / rate.value)
+    return footage.start, max(footage.start, math.floor(last + _FRAME_NOISE))
+
+
+def mapping_sentence(scene: Any, clip: Any) -> str:
+    """Which frames of the clip lie on which frames of the scene, for the user."""
+    rate, scene_rate = footage_rate(scene), scene_frame_rate(scene)
+    first, last = footage_range(scene)
+    on = f"1-{clip.frame_duration} of the footage lie on scene frames {first}-{last}"
+    if rate is not None and not _same_rate(rate, scene_rate):
+        return f"Footage {rate} fps in a {scene_rate} fps scene: frames {on}, everything stays on time."
+    return f"Footage and scene both play at {scene_rate} fps: frames {on}."
+
+
+def facts_sentence(scene: Any, clip: Any) -> str:
+    """Size, length and rate of the clip in numbers, for the user."""
+    rate = footage_rate(scene)
+    seconds = clip.frame_duration / rate.value if rate else 0.0
+    return f"{clip.size[0]} x {clip.size[1]}, {clip.frame_duration:,} frames, {rate} fps, {seconds:.1f} s"
+
+
+def plays_at_footage_rate(scene: Any) -> bool:
+    """Whether the scene steps through its footage picture by picture; also without footage."""
+    rate = footage_rate(scene)
+    return rate is None or _same_rate(rate, scene_frame_rate(scene))
+
+
+def camera_matrix_of(scene: Any) -> tuple[Array, str]:
+    """Camera matrix [3, 3] in pixels of the scene's footage, and a sentence that says what it means.
+
+    It comes from what the user chose in `focal_source`; where that knows nothing, from the field of view.
+
+    Raises:
+        FootageError: there is no footage, or the chosen camera cannot be used.
+    """
+    footage = getattr(scene, SCENE_PROPERTY).footage
+    if not can_be_read(footage.clip):
+        raise FootageError("The scene has no footage that can be read, load one first.")
+    size = (int(footage.clip.size[0]), int(footage.clip.size[1]))
+    matrix, note = _choose_lens(scene, footage, size)
+    across = math.degrees(field_of_view_from_focal_length(matrix[0, 0], size[0]))
+    return matrix, f"{matrix[0, 0]:,.0f} px, {across:.4g} degrees from side to side{note}"
+
+
+def use_footage(scene: Any, clip: Any, *, camera: Any = None, start: int | None = None) -> None:
+    """Make a clip the scene's footage, seen through `camera` if one is given that has the right lens already.
+
+    Args:
+        scene: the scene.
+        clip: what load_footage returned.
+        camera: an object in the scene; None keeps the footage's camera, or makes one.
+        start: scene frame of the footage's time 0; None keeps it.
+    """
+    footage = getattr(scene, SCENE_PROPERTY).footage
+    if camera is not None:
+        footage.focal_source = "CAMERA"
+        footage.camera = camera
+    if start is not None:
+        footage.start = start
+    footage.clip = clip
+
+
+def show_in_scene(scene: Any) -> None:
+    """Put the scene's footage behind its camera, in step with the scene; without a clip, take it away.
+
+    The camera is made if there is none. The lens is that of `camera_matrix_of`, unless it is the camera's own.
+    """
+    footage = getattr(scene, SCENE_PROPERTY).footage
+    camera, clip = camera_of(scene), footage.clip
+    if not can_be_read(clip):
+        if clip is None and camera is not None and footage.shown is not None:
+            hide_footage(camera, footage.shown)
+            footage.shown = None
+        return
+    if camera is None:
+        camera = new_camera(scene.collection)
+        fit_lens(camera, camera_matrix_of(scene)[0], tuple(clip.size))
+        footage.camera = camera
+    show_footage(camera, clip, footage.start, _ratio(scene), _is_turned(scene), instead_of=footage.shown)
+    prepare_for_any_rate(camera, clip, footage.start)
+    footage.shown = clip
+
+
+def fit_camera(scene: Any) -> None:
+    """Give the footage's camera the lens that the user chose, unless that is its own."""
+    footage, camera = getattr(scene, SCENE_PROPERTY).footage, camera_of(scene)
+    if camera is None or not can_be_read(footage.clip) or footage.focal_source == "CAMERA":
+        return
+    matrix, _ = camera_matrix_of(scene)
+    fit_lens(camera, matrix, tuple(footage.clip.size))
+
+
+def shows_in_step(scene: Any) -> bool:
+    """Whether the scene's footage is seen on time; also without footage or without a camera."""
+    footage, camera = getattr(scene, SCENE_PROPERTY).footage, camera_of(scene)
+    if camera is None or not can_be_read(footage.clip):
+        return True
+    return is_in_step(camera, footage.clip, footage.start, _ratio(scene), _is_turned(scene))
+
+
+def is_missing(clip: Any) -> bool:
+    """Whether the file of a clip was gone when `look_for_files` last looked; reads nothing."""
+    return clip.filepath in _missing
+
+
+def can_be_read(clip: Any) -> bool:
+    """Whether there is a clip whose file was there; one that is gone has a made-up size and length."""
+    return clip is not None and bool(clip.size[0]) and not is_missing(clip)
+
+
+def look_for_files() -> None:
+    """See which footage is where it was. Reads folders: for operators and handlers, never for drawing."""
+    _missing.clear()
+    for clip in bpy.data.movieclips:
+        if not Path(bpy.path.abspath(clip.filepath, library=clip.library)).exists():
+            _missing.add(clip.filepath)
+
+
+_missing: Final[set[str]] = set()
+_owner: Final = object()  # of the message bus subscriptions
+
+
+def _same_rate(one: FrameRate, other: FrameRate) -> bool:
+    return abs(one.value / other.value - 1.0) < RATE_TOLERANCE
+
+
+def _ratio(scene: Any) -> float:
+    rate = footage_rate(scene)
+    return rate.value / scene_frame_rate(scene).value if rate else 1.0
+
+
+def _is_turned(scene: Any) -> bool:
+    return bool(getattr(scene, SCENE_PROPERTY).capture.mirrored)
+
+
+def _choose_lens(scene: Any, footage: Any, size: tuple[int, int]) -> tuple[Array, str]:
+    """Camera matrix [3, 3], and what follows the numbers in the sentence about it."""
+    camera = camera_of(scene)
+    if footage.focal_source == "CAMERA" and camera is not None:
+        return read_lens(camera, scene, size), f': the lens of "{camera.name}".'
+    if footage.focal_source == "TRACKING":
+        return _read_tracking_lens(footage.clip, size)
+    matrix = make_camera_matrix(size, focal_length_from_field_of_view(footage.field_of_view, size[0]))
+    if footage.focal_source == "METADATA":
+        return matrix, ", as the field of view says: the file does not tell its lens."
+    return matrix, "."
+
+
+def _read_tracking_lens(clip: Any, size: tuple[int, int]) -> tuple[Array, str]:
+    lens = clip.tracking.camera
+    matrix = make_camera_matrix(size, lens.focal_length_pixels)
+    # Motion tracking measures from the lower left corner.
+    matrix[0, 2], matrix[1, 2] = lens.principal_point_pixels[0], size[1] - lens.principal_point_pixels[1]
+    bends = lens.distortion_model == "POLYNOMIAL" and any((lens.k1, lens.k2, lens.k3))
+    solved = "solved" if clip.tracking.reconstruction.is_valid else "set"
+    return matrix, f", {solved} in the Movie Clip Editor{'; its distortion is not used' if bends else ''}."
+
+
+def _on_footage(scene: Any, part: str) -> None:
+    """What the user changed in the panel is seen at once, in the same undo step."""
+    footage = getattr(scene, SCENE_PROPERTY).footage
+    if part == "camera" and not _has_chosen_lens(scene):
+        footage.focal_source = "CAMERA"  # a camera of the user's own keeps its lens
+    if part == "clip":
+        look_for_files()
+    if part in {"lens", "clip"}:
+        fit_camera(scene)
+    if part != "lens":
+        show_in_scene(scene)
+
+
+def _has_chosen_lens(scene: Any) -> bool:
+    """Whether the footage's camera has the lens that the user chose; True where that cannot be told."""
+    footage, camera = getattr(scene, SCENE_PROPERTY).footage, camera_of(scene)
+    if camera is None or camera.data.type != "PERSP" or not can_be_read(footage.clip):
+        return True
+    chosen, own = camera_matrix_of(scene)[0], read_lens(camera, scene, tuple(footage.clip.size))
+    return bool(np.abs(own - chosen).max() < _LENS_TOLERANCE * chosen[0, 0])
+
+
+def _keep_step() -> None:
+    for scene in bpy.data.scenes:
+        camera, clip = camera_of(scene), getattr(scene, SCENE_PROPERTY).footage.clip
+        if not shows_in_step(scene) and is_prepared(camera, clip):  # otherwise the panel offers it
+            show_in_scene(scene)
+
+
+@bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
+def _on_undo(*_: Any) -> None:
+    """A scene of another frame rate, or another file, came back: the footage may have to follow it again."""
+    look_for_files()
+    _keep_step()
+
+
+@bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
+def _on_load(*_: Any) -> None:
+    """Look for the footage, and listen again: a new file forgets its listeners."""
+    look_for_files()
+    _subscribe()
+
+
+def _subscribe() -> None:
+    bpy.msgbus.clear_by_owner(_owner)
+    for name in ("fps", "fps_base"):
+        bpy.msgbus.subscribe_rna(key=(bpy.types.RenderSettings, name), owner=_owner, args=(), notify=_keep_step)
+
+
+_HANDLERS: Final = (
+    (bpy.app.handlers.undo_post, _on_undo),
+    (bpy.app.handlers.redo_post, _on_undo),
+    (bpy.app.handlers.load_post, _on_load),
+)
+
+
+def register() -> None:
+    """Follow the user's choices, the scene's frame rate and undo."""
+    listen_to_footage(_on_footage)
+    for handlers, handler in _HANDLERS:
+        handlers.append(handler)
+    _subscribe()
+
+
+def unregister() -> None:
+    """Stop following."""
+    bpy.msgbus.clear_by_owner(_owner)
+    for handlers, handler in _HANDLERS:
+        handlers.remove(handler)
+    _missing.clear()
 
 
 def _source(take: Take) -> dict[str, Any]:

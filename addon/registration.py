@@ -5,16 +5,27 @@ from typing import Final
 
 import bpy
 
-from . import log, preferences, properties, takes, ticker
+from . import capture_job, capture_preview, footage_view, log, preferences, properties, takes, ticker
+from .operators import capture as capture_operators
+from .operators import footage as footage_operators
 from .operators import rig
+from .panels import capture as capture_panel
+from .panels import footage as footage_panel
 
 MODULES: Final[tuple[ModuleType, ...]] = (
     log,
     ticker,
     properties,
     preferences,
+    footage_view,
     takes,
+    capture_job,
+    capture_preview,
+    footage_operators,
+    capture_operators,
     rig,
+    footage_panel,
+    capture_panel,
 )
 """In the order of registration: what others refer to comes first, panels in the order of the work.
 
