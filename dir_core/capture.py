@@ -21,8 +21,8 @@ from dir_core.fitting.posed_clip import place_hands, turn_into_camera
 from dir_core.footage import FootageInfo, open_footage
 from dir_core.hand_model import HandModel, load_hand_models
 from dir_core.landmarks import LandmarkClip, PosedClip
-from dir_core.parts import Parts
 from dir_core.take import SCHEMA, HandTrack, Take
+from dir_core.worker.live_preview import LivePreview, PreviewedParts
 
 __all__ = ["Capture", "CaptureSettings", "Stage", "capture_take"]
 
@@ -49,6 +49,7 @@ def capture_take(
     settings: CaptureSettings,
     on_frame: OnFrame | None = None,
     parts_folder: Path | None = None,
+    preview_folder: Path | None = None,
     *,
     on_stage: Callable[[Stage], None] | None = None,
     on_warning: Callable[[str], None] | None = None,
@@ -61,6 +62,8 @@ def capture_take(
         on_frame: progress; what it raises ends the capture.
         parts_folder: where the estimator keeps what it has finished, so that the same call goes on after it was
             ended early; with the same result to the last bit. The caller removes it.
+        preview_folder: where provisional hands of each finished part are written for those who look on; needs
+            `parts_folder`. The caller removes it too.
         on_stage: told what begins.
         on_warning: told each of the warnings, most of them as soon as there is a reason.
 
@@ -86,7 +89,20 @@ def capture_take(
         check_box(info, settings)
         meta = describe(info, estimator, models, settings)
         expected = expected_frames(info, settings)
-        parts = Parts(parts_folder, meta) if parts_folder else None
+        camera_matrix = choose_camera(info, settings)
+        preview = (
+            LivePreview(
+                preview_folder,
+                estimator,
+                models,
+                camera_matrix=camera_matrix,
+                image_size=info.size,
+                hand_length=settings.hand_length,
+            )
+            if preview_folder
+            else None
+        )
+        parts = PreviewedParts(parts_folder, meta, preview) if parts_folder else None
         told: list[str] = []
 
         def tell_warnings(warnings: list[str]) -> None:
@@ -109,7 +125,6 @@ def capture_take(
             ) from error
         tell_warnings([*estimator.warnings, *footage.warnings])
     enter("fitting")
-    camera_matrix = choose_camera(info, settings)
     if isinstance(clip, PosedClip):
         clip = turn_into_camera(clip, camera_matrix)
         hands = place_hands(clip, models, camera_matrix, settings.hand_length)

@@ -2,8 +2,10 @@
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
 
 from dir_core.conventions import Side
 from dir_core.errors import SettingsError
@@ -44,9 +46,12 @@ class Estimator(Protocol):
         Args:
             frames: of the clip, in order.
             on_frame: told the number of frames done so far; what it raises ends the work.
-            parts: where finished parts are kept and found again. Every part holds `time` and `frame` [T], and for
-                those who look on `keypoints_2d`, `keypoints_3d`, `confidence` and `observed` [T, 2, ...], left first.
+            parts: where finished parts are kept and found again.
         """
+        ...
+
+    def read_part(self, part: Mapping[str, NDArray[Any]]) -> LandmarkClip:
+        """Both hands in the frames of a part that `estimate` kept, as far as their sides are known by then."""
         ...
 
 

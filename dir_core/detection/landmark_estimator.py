@@ -1,11 +1,14 @@
 """MediaPipe's palm and landmark networks as an estimator of the pipeline. The tracking itself is in tracker.py."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from numpy.typing import NDArray
 
 from dir_core.conventions import Side
 from dir_core.detection import landmark_network, palm_detector
-from dir_core.detection.tracker import HandTracker, track_hands
+from dir_core.detection.tracker import HandTracker, read_part, track_hands
 from dir_core.footage import Frame
 from dir_core.hand_model import HandModel
 from dir_core.landmarks import LandmarkClip
@@ -37,3 +40,7 @@ class LandmarkEstimator:
         """Follow both hands through the frames of one clip."""
         with HandTracker(self._mirrored, self._threads, self._box) as tracker:
             return track_hands(frames, tracker, on_frame, parts)
+
+    def read_part(self, part: Mapping[str, NDArray[Any]]) -> LandmarkClip:
+        """Both hands in the frames of a finished part."""
+        return read_part(part)

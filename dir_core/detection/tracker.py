@@ -5,7 +5,7 @@ Sides belong to tracks, never to single frames: every frame adds to a track's ev
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import count, islice
 from types import TracebackType
 from typing import Any
@@ -54,6 +54,8 @@ _TOUCH_EVIDENCE = 0.2  # handedness is not to be believed where hands touch
 
 _SHORTEST_RUN = 3  # frames in a row; shorter runs are kept only if the network was sure
 _SURE_PRESENCE = 0.9
+
+_TRACK_NAMES = tuple(each.name for each in fields(HandLandmarkTrack))
 
 _CHUNK = 32  # frames that are kept together: about a second of work is all that a stopped capture loses
 
@@ -508,8 +510,13 @@ def _unpack(part: Mapping[str, Array]) -> _Tracked:
 
 def _both(hands: tuple[HandLandmarkTrack, HandLandmarkTrack]) -> dict[str, Array]:
     """Left and right [T, 2, ...] as far as the sides are known by now: for those who look on, not to go on from."""
-    names = ("keypoints_2d", "keypoints_3d", "confidence", "observed")
-    return {name: np.stack([getattr(hand, name) for hand in hands], axis=1) for name in names}
+    return {name: np.stack([getattr(hand, name) for hand in hands], axis=1) for name in _TRACK_NAMES}
+
+
+def read_part(part: Mapping[str, Array]) -> LandmarkClip:
+    """Both hands of a part that `track_hands` kept, as far as their sides were known by then."""
+    left, right = (HandLandmarkTrack(**{name: part[name][:, hand] for name in _TRACK_NAMES}) for hand in (0, 1))
+    return LandmarkClip(part["time"], part["frame"], left, right, part["touching"])
 
 
 def label_tracks(seen: list[list[Sighting]], mirrored: bool = False) -> tuple[HandLandmarkTrack, HandLandmarkTrack]:

@@ -70,13 +70,7 @@ def place_hands(
     shape = clip_shape(clip)
     scale = {side: hand_length / models[side].length(shape) for side in SIDES}
     rotation = {side: _steady_rotations(clip.hand(side), clip.time) for side in SIDES}
-    relative = {side: models[side].pose_keypoints(rotation[side], None, shape, scale[side]) for side in SIDES}
-    viewing = {side: rays(clip.hand(side).keypoints_2d.astype(np.float64), camera_matrix) for side in SIDES}
-    weight = {side: trust(clip.hand(side)) for side in SIDES}
-    # The offset is as large as the hands the network believes in.
-    offset = clip.offset * np.mean([scale[side] for side in SIDES])
-    offset = offset - (relative["right"][:, clip.root] - relative["left"][:, clip.root])
-    position = _place_together(relative, viewing, weight, offset, clip.offset_known)
+    position = place_wrists(clip, models, camera_matrix, rotation=rotation, shape=shape, scale=scale)
 
     fitted: dict[Side, FittedHand] = {}
     for side in SIDES:
@@ -95,6 +89,25 @@ def place_hands(
             pixels=clip.hand(side).keypoints_2d,
         )
     return fitted
+
+
+def place_wrists(
+    clip: PosedClip,
+    models: Mapping[Side, HandModel],
+    camera_matrix: Array,
+    *,
+    rotation: Mapping[Side, Array],
+    shape: Array,
+    scale: Mapping[Side, float],
+) -> dict[Side, Array]:
+    """Wrists [T, 3] in the camera of hands with the given rotations [T, 16, 4], every frame for itself."""
+    relative = {side: models[side].pose_keypoints(rotation[side], None, shape, scale[side]) for side in SIDES}
+    viewing = {side: rays(clip.hand(side).keypoints_2d.astype(np.float64), camera_matrix) for side in SIDES}
+    weight = {side: trust(clip.hand(side)) for side in SIDES}
+    # The offset is as large as the hands the network believes in.
+    offset = clip.offset * np.mean([scale[side] for side in SIDES])
+    offset = offset - (relative["right"][:, clip.root] - relative["left"][:, clip.root])
+    return _place_together(relative, viewing, weight, offset, clip.offset_known)
 
 
 def clip_shape(clip: PosedClip) -> Array:

@@ -1,7 +1,7 @@
 """The DIR network as an estimator of the pipeline. Where it looks is in follow.py, running it in inference.py."""
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
@@ -116,6 +116,10 @@ class DirEstimator:
                     on_frame(done)
         return self._assemble(finished)
 
+    def read_part(self, part: Mapping[str, Array]) -> PosedClip:
+        """Both hands in the frames of a finished stretch."""
+        return self._assemble([part])
+
     def _see(self, stretch: Stretch, follower: HandFollower) -> dict[str, Array]:
         """Look at every frame, and again where the hands were not where they were expected."""
         looks = follower.plan(stretch)
@@ -172,7 +176,7 @@ class DirEstimator:
         height, width = stretch.frames[row].image.shape[:2]
         return judge(looks, replies, sightings, [follower.side_of(each) for each in sightings], (width, height))
 
-    def _assemble(self, parts: list[dict[str, Array]]) -> PosedClip:
+    def _assemble(self, parts: Sequence[Mapping[str, Array]]) -> PosedClip:
         empty = _gather(Stretch([], [], []), [], [], self._hands)
         whole = {name: np.concatenate([part[name] for part in [empty, *parts]]) for name in empty}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dir_core.errors import HandCaptureError, OutputError
 from dir_core.take import save_take
-from dir_core.worker.protocol import CHUNKS, EVENTS, PAUSE, RESULT, Event, JobError, Stage, read_request
+from dir_core.worker.protocol import CHUNKS, EVENTS, PAUSE, PREVIEW, RESULT, Event, JobError, Stage, read_request
 
 _HINTS = {
     "footage": "What is finished stays; put the footage right and resume.",
@@ -192,9 +192,11 @@ def _capture(folder: Path, progress: Progress) -> None:
             request.settings,
             progress.count,
             folder / CHUNKS,
+            folder / PREVIEW,
             on_stage=progress.enter,
             on_warning=progress.warn,
         )
         progress.enter("writing")
         save_take(capture.take, result)
+    shutil.rmtree(folder / PREVIEW, ignore_errors=True)
     shutil.rmtree(folder / CHUNKS, ignore_errors=True)

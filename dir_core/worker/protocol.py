@@ -2,7 +2,8 @@
 
 request.json    what to capture; written by Blender before the worker starts
 events.ndjson   what happens, one JSON object a line, only ever added to
-chunks/         finished parts of the capture, for going on and for looking on
+chunks/         finished parts of the capture, for going on
+preview/        provisional hands of each of them, for looking on
 result.npz      the raw take, whole or not at all
 worker.log      everything else that the worker has to say
 cancel, pause   flag files that Blender makes
@@ -10,6 +11,7 @@ lock            held by the worker as long as it lives, touched every second
 """
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -18,24 +20,27 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dir_core.capture_settings import CaptureSettings
-from dir_core.conventions import SIDES
+from dir_core.conventions import Side
 from dir_core.errors import HandCaptureError, OutputError, SettingsError
-from dir_core.landmarks import HandLandmarkTrack, LandmarkClip
 from dir_core.parts import DAMAGE
 from dir_core.take import write_whole
+
+Array = NDArray[Any]
 
 SCHEMA = "two-hand-job/1"
 
 REQUEST = "request.json"
 EVENTS = "events.ndjson"
 CHUNKS = "chunks"
+PREVIEW = "preview"
 RESULT = "result.npz"
 LOG = "worker.log"
 CANCEL = "cancel"
@@ -208,35 +213,106 @@ class EventReader:
         return events
 
 
-class ChunkReader:
-    """Reads the finished chunks one after the other, for a preview while the job runs."""
+@dataclass(frozen=True, eq=False)
+class PreviewHand:
+    """One hand over the n frames of a chunk as it is known while the capture runs.
+
+    Attributes:
+        rotation: [n, 16, 4] float32 unit quaternions in MANO joint order, as in a Take; no rotation where not observed.
+        translation: [n, 3] float32 wrist in camera axes, metres, of a hand in its mean shape that is as long as the
+            settings say; zero where not observed.
+        keypoints_2d: [n, 21, 2] float32 pixels of the upright frame; these and what follows are those of the result.
+        confidence: [n, 21] float32 in 0..1.
+        observed: [n] bool.
+    """
+
+    rotation: Array
+    translation: Array
+    keypoints_2d: Array
+    confidence: Array
+    observed: Array
+
+
+@dataclass(frozen=True, eq=False)
+class PreviewClip:
+    """Both hands over the n frames of a chunk; which is left and which right may still change in the result.
+
+    Attributes:
+        time: [n] float64 seconds.
+        frame: [n] int64 index in the source.
+        camera_matrix: [3, 3] float32 pixels.
+        image_size: [2] int64 width and height of the upright frame.
+        left, right: the anatomical hands.
+    """
+
+    time: Array
+    frame: Array
+    camera_matrix: Array
+    image_size: Array
+    left: PreviewHand
+    right: PreviewHand
+
+    def hand(self, side: Side) -> PreviewHand:
+        """The hand of one side."""
+        return self.left if side == "left" else self.right
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+
+class PreviewReader:
+    """Reads the previews of finished chunks one after the other, for looking on while the job runs."""
 
     def __init__(self, folder: Path):
-        self._folder = folder / CHUNKS
+        self._folder = folder / PREVIEW
         self._next = 0
 
-    def read(self) -> LandmarkClip | None:
-        """The next chunk, None while there is none.
+    def read(self) -> PreviewClip | None:
+        """The next preview, None while there is none; a damaged one is left out."""
+        while True:
+            try:
+                with np.load(preview_path(self._folder, self._next), allow_pickle=False) as archive:
+                    arrays = {name: archive[name] for name in archive.files}
+                shared = {name: arrays.pop(name) for name in ("time", "frame", "camera_matrix", "image_size")}
+                hands = [PreviewHand(**{name: array[:, hand] for name, array in arrays.items()}) for hand in (0, 1)]
+                clip = PreviewClip(**shared, left=hands[0], right=hands[1])
+            except OSError:  # not there yet, or held by another program for a moment
+                return None
+            except DAMAGE:  # it was written whole, so it will not get better
+                self._next += 1
+                continue
+            self._next += 1
+            return clip
 
-        Pixels and confidences are final; which hand is left and which right may still change in the result. The
-        3D key points of the estimator "dir" stand in the axes of a camera turned at the hands.
-        """
-        try:
-            with np.load(self._folder / f"{self._next:06d}.npz", allow_pickle=False) as archive:
-                hands = [
-                    HandLandmarkTrack(
-                        **{
-                            name: archive[name][:, index]
-                            for name in ("keypoints_2d", "keypoints_3d", "confidence", "observed")
-                        }
-                    )
-                    for index in range(len(SIDES))
-                ]
-                clip = LandmarkClip(archive["time"], archive["frame"], hands[0], hands[1], archive["touching"])
-        except DAMAGE:
-            return None  # not there yet; a damaged one is made again
-        self._next += 1
-        return clip
+
+def preview_path(folder: Path, number: int) -> Path:
+    """The file of the preview of one chunk."""
+    return folder / f"{number:06d}.npz"
+
+
+def write_preview(path: Path, clip: PreviewClip) -> None:
+    """Write the preview of a chunk, whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"Cannot write {path.parent}: {error.strerror}; choose another folder.") from error
+    arrays = {
+        "time": clip.time,
+        "frame": clip.frame,
+        "camera_matrix": clip.camera_matrix,
+        "image_size": clip.image_size,
+        **{
+            each.name: np.stack([getattr(clip.left, each.name), getattr(clip.right, each.name)], axis=1)
+            for each in fields(PreviewHand)
+        },
+    }
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    write_whole(path, buffer.getvalue())
 
 
 class JobLock:
@@ -296,6 +372,7 @@ def make_job(folder: Path, request: JobRequest) -> None:
     except HandCaptureError:
         same = False
     if not same:
+        shutil.rmtree(folder / PREVIEW, ignore_errors=True)
         shutil.rmtree(folder / CHUNKS, ignore_errors=True)
         for name in (EVENTS, RESULT, LOG):
             _remove(folder / name)
@@ -333,7 +410,9 @@ def python_command(
             Python or a virtual environment with nothing but torch.
     """
     given = [os.fspath(each) for each in arguments]
-    start = ["-c", _START, module, *given, "--", *map(os.fspath, paths)] if paths else ["-m", module, *given]
+    start = (
+        ["-c", _START, module, *given, "--", *(os.fspath(path) for path in paths)] if paths else ["-m", module, *given]
+    )
     return [os.fspath(python), "-I", "-X", "utf8", *start]
 
 

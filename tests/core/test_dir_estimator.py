@@ -41,6 +41,7 @@ from dir_core.network.follow import HandFollower, stretches  # noqa: E402
 from dir_core.network.inference import BatchedNetwork  # noqa: E402
 from dir_core.network.results import OFFSET_UNIT, DIROutput, HandResult, StageResult  # noqa: E402
 from dir_core.take import load_take  # noqa: E402
+from dir_core.worker.protocol import PREVIEW, PreviewReader  # noqa: E402
 
 WIDTH, HEIGHT, FOCAL, RATE = 640, 480, 560.0, 30.0
 FIRST_BLUE = 60  # of frame 0; black is outside of the picture
@@ -195,7 +196,14 @@ Run = Callable[..., Any]
 
 @pytest.fixture
 def capture_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    def run(truth: Truth, *, network: TruthNetwork | None = None, parts: Path | None = None, **choices: Any) -> Any:
+    def run(
+        truth: Truth,
+        *,
+        network: TruthNetwork | None = None,
+        parts: Path | None = None,
+        preview: Path | None = None,
+        **choices: Any,
+    ) -> Any:
         count = len(truth.visible["left"])
         folder = tmp_path / f"pictures{count}"
         if not folder.is_dir():
@@ -218,7 +226,7 @@ def capture_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
             batch=settings.batch,
         )
         monkeypatch.setattr("dir_core.capture.make_estimator", lambda *_, **__: estimator)
-        return capture_take(folder, settings, parts_folder=parts)
+        return capture_take(folder, settings, parts_folder=parts, preview_folder=preview)
 
     return run
 
@@ -493,6 +501,28 @@ def test_a_stopped_capture_goes_on_and_ends_the_same(capture_truth: Run, tmp_pat
     other = TruthNetwork(truth)
     capture_truth(truth, network=other, parts=parts, batch=5)  # another request does not use these parts
     assert min(frame for frame, _ in other.crops) == 0
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_those_who_look_on_see_nearly_the_result(mirrored: bool, capture_truth: Run, tmp_path: Path) -> None:
+    truth = make_truth(40, mirrored=mirrored)
+    truth.visible["left"][25:] = False
+    take = capture_truth(truth, parts=tmp_path / "parts", preview=tmp_path / PREVIEW).take
+    reader, clips = PreviewReader(tmp_path), []
+    while (clip := reader.read()) is not None:
+        clips.append(clip)
+    assert np.array_equal(np.concatenate([clip.frame for clip in clips]), take.frame)
+    for side in SIDES:
+        hand, seen = take.hand(side), truth.visible[side]
+        shown = {
+            name: np.concatenate([getattr(clip.hand(side), name) for clip in clips]) for name in vars(clips[0].left)
+        }
+        assert np.array_equal(shown["observed"], hand.observed)
+        assert np.array_equal(shown["keypoints_2d"], hand.keypoints_2d)
+        turn = rotations.angle_between(shown["rotation"].astype(float), truth.rotation[side])[seen]
+        assert np.degrees(turn.max()) < 0.1
+        # The person's shape is not known yet, so a hand of the mean shape is put where it looks as large.
+        assert np.linalg.norm(shown["translation"] - truth.translation[side], axis=1)[seen].max() < 0.04
 
 
 def test_squares_on_real_sightings_are_those_of_the_training() -> None:

@@ -11,9 +11,12 @@ import cv2
 import numpy as np
 import pytest
 
+from dir_core import rotations
 from dir_core.capture import capture_take
 from dir_core.capture_settings import CaptureSettings
+from dir_core.conventions import SIDES
 from dir_core.detection.tracker import HandTracker
+from dir_core.errors import OutputError
 from dir_core.footage import Frame, open_footage
 from dir_core.landmarks import HandLandmarkTrack, LandmarkClip
 from dir_core.parts import Parts
@@ -25,12 +28,13 @@ from dir_core.worker.protocol import (
     CHUNKS,
     LOCK,
     PAUSE,
+    PREVIEW,
     RESULT,
-    ChunkReader,
     Event,
     EventReader,
     JobError,
     JobRequest,
+    PreviewReader,
     job_state,
     make_job,
     set_flag,
@@ -271,15 +275,53 @@ def test_a_capture_with_a_step_goes_on_to_the_same_take(tmp_path: Path) -> None:
 
 def test_looking_on_sees_the_hands(job: Path) -> None:
     stop_at(job, CHUNK + 2)
-    clip = ChunkReader(job).read()
+    reader = PreviewReader(job)
+    clip = reader.read()
     assert clip is not None
+    assert reader.read() is None
     assert run(job)[0] == 0
+    assert not (job / PREVIEW).exists()
     take = load_take(job / RESULT)
-    for side in ("left", "right"):
-        shown, final = getattr(clip, side), take.hand(side)
+    assert np.array_equal(clip.time, take.time[:CHUNK])
+    assert np.array_equal(clip.frame, take.frame[:CHUNK])
+    assert np.array_equal(clip.camera_matrix, take.camera_matrix)
+    assert np.array_equal(clip.image_size, take.image_size)
+    for side in SIDES:
+        shown, final = clip.hand(side), take.hand(side)
         assert final.observed[:CHUNK].mean() > 0.9
-        for name in ("keypoints_2d", "keypoints_3d", "confidence", "observed"):
+        for name in ("keypoints_2d", "confidence", "observed"):
             assert np.array_equal(getattr(shown, name), getattr(final, name)[:CHUNK]), name
+        seen = shown.observed
+        turn = rotations.angle_between(shown.rotation.astype(float), final.rotation[:CHUNK].astype(float))[seen]
+        assert np.degrees(np.median(turn)) < 8
+        assert np.linalg.norm(shown.translation - final.translation[:CHUNK], axis=-1)[seen].max() < 0.05
+
+
+def test_previews_of_finished_chunks_come_back(job: Path) -> None:
+    stop_at(job, CHUNK + 2)
+    first = PreviewReader(job).read()
+    shutil.rmtree(job / PREVIEW)
+    stop_at(job, CHUNK + 3)
+    again = PreviewReader(job).read()
+    assert first is not None
+    assert again is not None
+    assert all(np.array_equal(array, getattr(again.left, name)) for name, array in vars(first.left).items())
+
+
+def test_a_preview_on_a_full_disk_does_not_end_the_capture(
+    job: Path, digest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        if path.parent.name == PREVIEW:
+            raise OutputError(f"Cannot write {path}: No space left on device; choose another folder.")
+        write_whole(path, data)
+
+    monkeypatch.setattr("dir_core.worker.protocol.write_whole", full)
+    code, events = run(job)
+    assert code == 0
+    assert result_digest(job) == digest
+    (warning,) = [warning for event in events for warning in event.warnings]
+    assert "No space left on device" in warning
 
 
 # --- warnings, pause, defects --------------------------------------------------------------------------------

@@ -19,22 +19,27 @@ from dir_core.worker.protocol import (
     LOCK,
     LOG,
     PAUSE,
+    PREVIEW,
     REQUEST,
     RESULT,
-    ChunkReader,
     Event,
     EventReader,
     JobError,
     JobLock,
     JobRequest,
+    PreviewClip,
+    PreviewHand,
+    PreviewReader,
     job_state,
     make_job,
+    preview_path,
     read_request,
     seconds_since_heartbeat,
     set_flag,
     start_worker,
     worker_command,
     worker_environment,
+    write_preview,
 )
 
 REQUESTED = JobRequest(
@@ -309,51 +314,66 @@ def test_the_environment_holds_nothing_for_another_python() -> None:
     assert worker_environment(given) == {"PATH": "/bin", "LANG": "C"}
 
 
-# --- chunks --------------------------------------------------------------------------------------------------
+# --- previews ------------------------------------------------------------------------------------------------
 
 
-def write_chunk(folder: Path, number: int, first: int, count: int = 3) -> dict[str, np.ndarray]:
+def write_chunk(folder: Path, number: int, first: int, count: int = 3) -> PreviewClip:
     rng = np.random.default_rng(number)
-    arrays = {
-        "time": np.arange(first, first + count) / 30,
-        "frame": np.arange(first, first + count),
-        "touching": np.zeros(count, bool),
-        "keypoints_2d": rng.normal(size=(count, 2, 21, 2)).astype(np.float32),
-        "keypoints_3d": rng.normal(size=(count, 2, 21, 3)).astype(np.float32),
-        "confidence": rng.uniform(size=(count, 2, 21)).astype(np.float32),
-        "observed": rng.uniform(size=(count, 2)) > 0.3,
-    }
-    (folder / "chunks").mkdir(exist_ok=True)
-    np.savez(folder / "chunks" / f"{number:06d}.npz", **arrays)
-    return arrays
+
+    def hand() -> PreviewHand:
+        return PreviewHand(
+            rotation=rng.normal(size=(count, 16, 4)).astype(np.float32),
+            translation=rng.normal(size=(count, 3)).astype(np.float32),
+            keypoints_2d=rng.normal(size=(count, 21, 2)).astype(np.float32),
+            confidence=rng.uniform(size=(count, 21)).astype(np.float32),
+            observed=rng.uniform(size=count) > 0.3,
+        )
+
+    frame = np.arange(first, first + count)
+    clip = PreviewClip(frame / 30, frame, np.eye(3, dtype=np.float32), np.array([640, 480]), hand(), hand())
+    write_preview(preview_path(folder / PREVIEW, number), clip)
+    return clip
 
 
-def test_chunks_are_read_once_and_in_order(tmp_path: Path) -> None:
-    reader = ChunkReader(tmp_path)
+def assert_same(read: PreviewClip | None, written: PreviewClip) -> None:
+    assert read is not None
+    assert len(read) == len(written)
+    for name in ("time", "frame", "camera_matrix", "image_size"):
+        assert np.array_equal(getattr(read, name), getattr(written, name)), name
+    for side in ("left", "right"):
+        for name, array in vars(getattr(written, side)).items():
+            assert np.array_equal(getattr(getattr(read, side), name), array), name
+
+
+def test_previews_are_read_once_and_in_order(tmp_path: Path) -> None:
+    reader = PreviewReader(tmp_path)
     assert reader.read() is None
     second = write_chunk(tmp_path, 1, 3)
     assert reader.read() is None
     first = write_chunk(tmp_path, 0, 0)
-    for arrays in (first, second):
-        clip = reader.read()
-        assert clip is not None
-        assert np.array_equal(clip.frame, arrays["frame"])
-        assert np.array_equal(clip.time, arrays["time"])
-        for index, side in enumerate(("left", "right")):
-            for name in ("keypoints_2d", "keypoints_3d", "confidence", "observed"):
-                assert np.array_equal(getattr(getattr(clip, side), name), arrays[name][:, index]), name
+    assert_same(reader.read(), first)
+    assert_same(reader.read(), second)
     assert reader.read() is None
+    assert_same(PreviewReader(tmp_path).read(), first)
 
 
-def test_a_damaged_chunk_waits_until_it_is_made_again(tmp_path: Path) -> None:
-    reader = ChunkReader(tmp_path)
+def test_a_damaged_preview_is_left_out(tmp_path: Path) -> None:
     write_chunk(tmp_path, 0, 0)
-    path = tmp_path / "chunks" / "000000.npz"
+    path = preview_path(tmp_path / PREVIEW, 0)
     whole = path.read_bytes()
     for spoilt in (b"", whole[:700], whole[:300] + bytes(400) + whole[700:], b"PK\x03\x04 nothing"):
         path.write_bytes(spoilt)
+        reader = PreviewReader(tmp_path)
         assert reader.read() is None
-    path.write_bytes(whole)
-    clip = reader.read()
-    assert clip is not None
-    assert len(clip) == 3
+        later = write_chunk(tmp_path, 1, 3)
+        assert_same(reader.read(), later)
+        preview_path(tmp_path / PREVIEW, 1).unlink()
+
+
+def test_another_request_takes_the_previews_away(tmp_path: Path) -> None:
+    make_job(tmp_path, REQUESTED)
+    write_chunk(tmp_path, 0, 0)
+    make_job(tmp_path, REQUESTED)
+    assert PreviewReader(tmp_path).read() is not None
+    make_job(tmp_path, replace(REQUESTED, settings=CaptureSettings()))
+    assert PreviewReader(tmp_path).read() is None

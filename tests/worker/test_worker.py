@@ -20,10 +20,10 @@ from dir_core.worker.protocol import (
     LOG,
     PAUSE,
     RESULT,
-    ChunkReader,
     Event,
     EventReader,
     JobRequest,
+    PreviewReader,
     is_running,
     job_state,
     make_job,
@@ -90,7 +90,7 @@ def last_event(folder: Path) -> Event:
 
 def test_a_job_from_start_to_end(job: Path, start: Callable[[Path], Worker], digest: str) -> None:
     worker = start(job)
-    reader, seen = EventReader(job), ChunkReader(job)
+    reader, seen = EventReader(job), PreviewReader(job)
     events, rows = [], []
     while worker.poll() is None:
         events += reader.read()
