@@ -1,0 +1,83 @@
+"""Quaternions as the channels of other rotation modes, without jumps between neighbours in time. numpy only.
+
+Orders are written as Blender writes them: "XYZ" turns about X first, then about Y, then about Z.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dir_core import rotations
+
+Array = NDArray[Any]
+
+EULER_ORDERS: Final = ("XYZ", "XZY", "YXZ", "YZX", "ZXY", "ZYX")
+
+_LOCKED: Final = 1e-6
+"""Cosine of the middle angle below which the outer two turn about the same axis."""
+
+_STILL: Final = 1e-9
+"""Length of a quaternion's vector below which its axis means nothing."""
+
+_DEFAULT_AXIS: Final = (0.0, 1.0, 0.0)  # what Blender's bones have at rest
+
+
+def to_euler(quaternion: Array, order: str) -> Array:
+    """Angles [T, 3] about X, Y and Z in radians for unit quaternions [T, 4], compatible from frame to frame."""
+    i, j, k = ("XYZ".index(axis) for axis in order)
+    sign = 1.0 if (j - i) % 3 == 1 else -1.0
+    matrix = rotations.to_matrix(np.asarray(quaternion, np.float64))
+    sine, cosine = -sign * matrix[:, k, i], np.hypot(matrix[:, k, j], matrix[:, k, k])
+    middle = np.arctan2(sine, cosine)
+    first = np.arctan2(sign * matrix[:, k, j], matrix[:, k, k])
+    first = first[_last_valid(cosine > _LOCKED)]
+    # The last angle is what the first two leave over, also where they turn about one axis.
+    angles = np.zeros((len(matrix), 3))
+    angles[:, i], angles[:, j] = first, middle
+    rest = matrix @ rotations.to_matrix(rotations.inverse(from_euler(angles, order)))
+    angles[:, k] = np.arctan2(sign * rest[:, j, i], rest[:, i, i])
+
+    # Every rotation has two triples of angles. They are as far from each other's neighbours whichever was taken
+    # before, so that where to change over can be seen for all frames at once.
+    other = angles + np.pi
+    other[:, j] = np.pi - angles[:, j]
+    stay, change = (np.abs(_wrapped(each[1:] - angles[:-1])).sum(axis=1) for each in (angles, other))
+    changed = np.concatenate([[0], np.cumsum(change < stay) % 2]).astype(bool)[: len(angles)]
+    return np.unwrap(np.where(changed[:, None], other, angles), axis=0)
+
+
+def from_euler(angles: Array, order: str) -> Array:
+    """Unit quaternions [..., 4] for angles [..., 3] about X, Y and Z in radians."""
+    total = np.array([1.0, 0.0, 0.0, 0.0])
+    for axis in ("XYZ".index(letter) for letter in order):
+        total = rotations.multiply(rotations.from_rotation_vector(angles[..., axis, None] * np.eye(3)[axis]), total)
+    return total
+
+
+def to_axis_angle(quaternion: Array) -> Array:
+    """Angle in radians and unit axis [T, 4] for unit quaternions [T, 4]; the axis never flips between frames."""
+    quaternion = rotations.make_continuous(np.asarray(quaternion, np.float64))
+    length = np.linalg.norm(quaternion[:, 1:], axis=1)
+    turning = length > _STILL
+    axis = np.where(turning[:, None], quaternion[:, 1:] / np.maximum(length, _STILL)[:, None], _DEFAULT_AXIS)
+    axis = rotations.make_continuous(axis[_last_valid(turning)])
+    sine = np.sum(axis * quaternion[:, 1:], axis=1)
+    return np.column_stack([np.unwrap(2.0 * np.arctan2(sine, quaternion[:, 0])), axis])
+
+
+def without_locked(quaternion: Array, locked: tuple[bool, bool, bool], order: str = "XYZ") -> Array:
+    """The rotations [T, 4] with the angles about locked axes (X, Y, Z) left at zero."""
+    if not any(locked):
+        return quaternion
+    return from_euler(np.where(locked, 0.0, to_euler(quaternion, order)), order)
+
+
+def _wrapped(angles: Array) -> Array:
+    return (angles + np.pi) % (2.0 * np.pi) - np.pi
+
+
+def _last_valid(valid: Array) -> Array:
+    """[T] row of the last valid frame up to each frame; the first valid row where there is none yet."""
+    first = valid.argmax() if valid.any() else 0
+    return np.maximum.accumulate(np.where(valid, np.arange(len(valid)), first))

@@ -1,0 +1,136 @@
+"""Which bones of a rig are a hand's: one JSON file a rig, checked when read and written whole. No matching here."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from dir_core.conventions import FINGERS, SIDES, Side
+from dir_core.errors import SettingsError
+from dir_core.retargeting.rest import LONGEST_CHAIN
+from dir_core.take import write_whole
+
+SCHEMA: Final = "two-hand-rig-map/1"
+
+RIG_MAP_FOLDER: Final = Path(__file__).resolve().parents[2] / "blender_assets" / "rig_maps"
+
+
+@dataclass(frozen=True)
+class HandMap:
+    """The bones of one hand.
+
+    Attributes:
+        wrist: the hand's bone, empty if it is not known.
+        fingers: finger of FINGERS -> its one to three bones, knuckle first; fingers the rig does not have are missing.
+        metacarpals: finger -> the bone between wrist and knuckle; known, and left at rest.
+    """
+
+    wrist: str
+    fingers: Mapping[str, tuple[str, ...]]
+    metacarpals: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def bones(self) -> tuple[str, ...]:
+        """Every mapped bone that is turned: the wrist, then the fingers in their order."""
+        fingers = (bone for finger in FINGERS for bone in self.fingers.get(finger, ()))
+        return tuple(bone for bone in (self.wrist, *fingers) if bone)
+
+
+@dataclass(frozen=True)
+class RigMap:
+    """The hands of a rig.
+
+    Attributes:
+        name: of the kind of rig, as the user reads it.
+        hands: a map per side; one side may be missing.
+        note: what an animator has to know about this rig; may be empty.
+        preference: among maps that fit equally well the one with the highest number is taken: what is made to be
+            animated before what follows it.
+    """
+
+    name: str
+    hands: Mapping[Side, HandMap]
+    note: str = ""
+    preference: int = 0
+
+
+def load_rig_map(path: str | os.PathLike[str]) -> RigMap:
+    """Read and check a rig map.
+
+    Raises:
+        SettingsError: the file is missing, no rig map, or says something that cannot be; the message names what.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"The rig map {path} cannot be read, choose another file: {error}") from None
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        raise SettingsError(f"{path} is no rig map of schema {SCHEMA}, choose another file.")
+    try:
+        hands = {side: _read_hand(content[side]) for side in SIDES if side in content}
+        rig_map = RigMap(
+            _text(content["name"]), hands, _text(content.get("note", "")), _number(content.get("preference", 0))
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise SettingsError(f"The rig map {path} is damaged at {error}, correct it or choose another file.") from None
+    if not hands:
+        raise SettingsError(f"The rig map {path} has neither a left nor a right hand, choose another file.")
+    return rig_map
+
+
+def save_rig_map(rig_map: RigMap, path: str | os.PathLike[str]) -> None:
+    """Write a rig map, whole or not at all.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    content: dict[str, Any] = {
+        "schema": SCHEMA,
+        "name": rig_map.name,
+        "note": rig_map.note,
+        "preference": rig_map.preference,
+    }
+    for side, hand in rig_map.hands.items():
+        content[side] = {"wrist": hand.wrist, "fingers": dict(hand.fingers), "metacarpals": dict(hand.metacarpals)}
+    write_whole(Path(path), (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def known_rig_maps() -> tuple[RigMap, ...]:
+    """The rig maps that ship with the project, those to be preferred first.
+
+    Raises:
+        SettingsError: one of them is damaged.
+    """
+    maps = [load_rig_map(path) for path in sorted(RIG_MAP_FOLDER.glob("*.json"))]
+    return tuple(sorted(maps, key=lambda each: -each.preference))
+
+
+def _read_hand(content: Any) -> HandMap:
+    fingers = {}
+    for finger, bones in content["fingers"].items():
+        if finger not in FINGERS or not isinstance(bones, list) or not 1 <= len(bones) <= LONGEST_CHAIN:
+            raise ValueError(f"the finger {finger!r}")
+        fingers[finger] = tuple(_text(bone) for bone in bones)
+    metacarpals = {finger: _text(bone) for finger, bone in content.get("metacarpals", {}).items()}
+    if not set(metacarpals) <= set(FINGERS):
+        raise ValueError("the metacarpals")
+    hand = HandMap(_text(content["wrist"]), fingers, metacarpals)
+    names = [*hand.bones, *metacarpals.values()]
+    if len(set(names)) < len(names):
+        raise ValueError(f"the bone {next(name for name in names if names.count(name) > 1)!r}, which is named twice")
+    return hand
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"the text {value!r}")
+    return value
+
+
+def _number(value: Any) -> int:
+    if not isinstance(value, int):
+        raise TypeError(f"the number {value!r}")
+    return value
