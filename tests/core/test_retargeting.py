@@ -109,7 +109,8 @@ def test_every_bone_points_where_the_captured_one_points(rig_map, side):
     keys = transfer.finger_keys(turns, target, alignment, "directions")
     directions = posed_directions(target, wrist, keys, Rotation.random(random_state=rng))
 
-    assert set(keys) == set(rig_map.hands[side].bones[1:]) and len(keys) == 15
+    assert len(keys) == 15
+    assert set(keys) == set(rig_map.hands[side].bones[1:])
     for row, name in enumerate(FINGERS):
         captured = unit(np.diff(seen[:, 4 * row + 1 : 4 * row + 4], axis=1))
         for joint, bone in enumerate(target.fingers[name].bones[:2]):
@@ -230,7 +231,7 @@ def test_hands_that_cannot_be_aligned_are_told():
         rest.align(source, rest.RestHand("paw", whole.place * [0, 1, 0], whole.rotation, flat))
     index = whole.fingers["index"]
     crushed = rest.RestFinger(index.bones, np.repeat(index.places[:1], 4, axis=0), index.rotations)
-    with pytest.raises(SettingsError, match="index at .* lie on each other"):
+    with pytest.raises(SettingsError, match=r"index at .* lie on each other"):
         rest.align(source, rest.RestHand("paw", whole.place, whole.rotation, {**whole.fingers, "index": crushed}))
     with pytest.raises(SettingsError, match="has 4 bones"):
         rest.joint_spans(4)
@@ -300,8 +301,8 @@ def negative_names():
     for left, right in (("{}.L", "{}.R"), ("{}_l", "{}_r"), ("Left{}", "Right{}"), ("mixamorig:Left{}", "DEF-{}.R")):
         for stem in (
             "Toe", "ToeBase", "ToeEnd", "BigToe1", "BigToe2", "IndexToe1", "IndexToe2", "MiddleToe1", "MiddleToe2",
-            "RingToe1", "RingToe2", "PinkyToe1", "PinkyToe2", "LittleToe1", "SmallToe2", "ThumbToe1", "Foot", "FootIndex1",
-            "FootThumb1", "FootRing1", "FootMiddle1", "Tail01", "Tail_Middle_01", "TailRing2", "TailIndex3",
+            "RingToe1", "RingToe2", "PinkyToe1", "PinkyToe2", "LittleToe1", "SmallToe2", "ThumbToe1", "Foot",
+            "FootIndex1", "FootThumb1", "FootRing1", "FootMiddle1", "Tail01", "Tail_Middle_01", "TailRing2", "TailIndex3",
             "Tentacle1", "TentacleIndex01", "TentacleMiddle01", "TentacleRing01", "TentaclePinky01", "TentacleThumb01",
             "HandTwist", "HandTwist1", "ForeArmTwist", "WristTwist", "ThumbTwist1", "IndexTwist2", "MiddleTwist1",
             "RingTwist3", "PinkyTwist1", "HandIK", "HandPole", "HandProp", "HandWeapon", "HandSocket", "HandAttach",
@@ -331,7 +332,8 @@ def test_names_alone_tell_every_bone_of_every_known_rig(rig_map, surrounded):
     np.random.default_rng(1).shuffle(names)
     found = hands_by_name([Bone(name) for name in names])
     if None in found:  # one armature a hand: the names do not tell the side
-        assert found == {None: rig_map.hands["left"]} and rig_map.hands["left"] == rig_map.hands["right"]
+        assert rig_map.hands["left"] == rig_map.hands["right"]
+        assert found == {None: rig_map.hands["left"]}
     else:
         assert found == rig_map.hands
 
@@ -353,7 +355,7 @@ def test_rigs_are_called_by_their_name():
         same = [
             each.name for each in KNOWN if fit_map(each, [Bone(name) for name in listed(rig_map)]).hands == found.hands
         ]
-        assert found.name in same and rig_map.name in same
+        assert {found.name, rig_map.name} <= set(same)
 
 
 def test_nothing_else_is_taken_for_a_hand():
