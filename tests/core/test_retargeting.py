@@ -302,7 +302,7 @@ def negative_names():
         for stem in (
             "Toe", "ToeBase", "ToeEnd", "BigToe1", "BigToe2", "IndexToe1", "IndexToe2", "MiddleToe1", "MiddleToe2",
             "RingToe1", "RingToe2", "PinkyToe1", "PinkyToe2", "LittleToe1", "SmallToe2", "ThumbToe1", "Foot",
-            "FootIndex1", "FootThumb1", "FootRing1", "FootMiddle1", "Tail01", "Tail_Middle_01", "TailRing2", "TailIndex3",
+            "FootIndex1", "FootThumb1", "FootRing1", "FootMiddle1", "Tail01", "Tail_Middle_01", "TailRing2",
             "Tentacle1", "TentacleIndex01", "TentacleMiddle01", "TentacleRing01", "TentaclePinky01", "TentacleThumb01",
             "HandTwist", "HandTwist1", "ForeArmTwist", "WristTwist", "ThumbTwist1", "IndexTwist2", "MiddleTwist1",
             "RingTwist3", "PinkyTwist1", "HandIK", "HandPole", "HandProp", "HandWeapon", "HandSocket", "HandAttach",
