@@ -10,7 +10,6 @@ import hashlib
 import itertools
 import os
 import queue
-import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ import cv2
 
 from dir_core.errors import FootageError, SettingsError
 from dir_core.mp4_index import Mp4Index, read_mp4_index
+from dir_core.picture_files import find_pictures
 
 # OpenCV 4.14 moved the function; 0 is silent in both.
 _set_log_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # type: ignore[attr-defined]
@@ -37,8 +37,6 @@ Array = NDArray[Any]
 
 DEFAULT_SEQUENCE_RATE = 24.0
 """Frames per second of an image sequence when nobody says better: Blender's own default."""
-
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 
 _QUEUE_LENGTH = 4  # decoded frames that wait; a 4K frame is 25 MB
 _TOLERATED_LOSS = 3  # frames that may be missing at the end before the file counts as damaged
@@ -184,7 +182,7 @@ def open_footage(
     selection = Selection(start or 0.0, float("inf") if end is None else end, step)
     place = Path(path).absolute()
     try:
-        pictures = _find_pictures(place)
+        pictures = find_pictures(place)
         if pictures is not None:
             return _open_sequence(place, pictures, frame_rate or DEFAULT_SEQUENCE_RATE, selection)
         if frame_rate is not None and place.exists():
@@ -339,46 +337,6 @@ def _has_uneven_steps(capture: Any) -> bool:
 
 
 # --- image sequences -----------------------------------------------------------------------------------------
-
-
-def _find_pictures(path: Path) -> list[tuple[int, Path]] | None:
-    """(Number in the sequence, picture) in order, counted from 0; None when the path is not a sequence."""
-    if path.is_dir():
-        pictures = [each for each in path.iterdir() if each.suffix.lower() in PICTURE_SUFFIXES and each.is_file()]
-        if not pictures:
-            raise FootageError(f"There are no pictures in the folder {path}, choose another one or a video file.")
-        return list(enumerate(sorted(pictures, key=_natural_key)))
-    pattern = re.search(r"%0?(\d*)d", path.name)
-    if pattern and not path.exists():
-        before, after = path.name[: pattern.start()], path.name[pattern.end() :]
-        found = _numbered(path.parent, before, after, int(pattern[1] or 0))
-        if not found:
-            raise FootageError(f"No pictures fit the pattern {path}, check folder and name.")
-        return found
-    if path.suffix.lower() not in PICTURE_SUFFIXES or not path.is_file():
-        return None
-    numbered = re.fullmatch(r"(.*?)(\d+)", path.stem)
-    if not numbered:
-        return [(0, path)]
-    return _numbered(path.parent, numbered[1], path.suffix, len(numbered[2]), int(numbered[2]))
-
-
-def _numbered(folder: Path, before: str, after: str, width: int, first: int | None = None) -> list[tuple[int, Path]]:
-    name = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
-    numbers = {}
-    if folder.is_dir():
-        for each in folder.iterdir():
-            match = name.fullmatch(each.name)
-            # As printf pads: `width` digits, more only where the number needs them.
-            if match and (len(match[1]) == width or (len(match[1]) > width and match[1][0] != "0")):
-                numbers[int(match[1])] = each
-    wanted = sorted(number for number in numbers if first is None or number >= first)
-    return [(number - wanted[0], numbers[number]) for number in wanted]
-
-
-def _natural_key(path: Path) -> list[tuple[int, int, str]]:
-    parts = re.split(r"(\d+)", path.name.lower())
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]
 
 
 def _open_sequence(place: Path, pictures: list[tuple[int, Path]], rate: float, selection: Selection) -> Footage:

@@ -43,7 +43,7 @@ def read_mp4_index(path: Path) -> Mp4Index | None:
     with path.open("rb") as file:
         kinds: list[bytes] = []
         end, movie = 0, b""
-        for kind, start, end in _top_boxes(file, size):
+        for kind, start, end in file_boxes(file, 0, size):
             kinds.append(kind)
             if kind == b"moov" and end <= size and end - start < _LARGEST_INDEX:
                 file.seek(start)
@@ -59,25 +59,32 @@ def read_mp4_index(path: Path) -> Mp4Index | None:
         return None
 
 
-def _top_boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
-    position = 0
-    while position + 8 <= size:
+def file_boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, start and end of the contents of the boxes that lie one after the other between two places of a file.
+
+    The last box may reach past `end` in a file that was cut off.
+    """
+    position = start
+    while position + 8 <= end:
         file.seek(position)
         header = file.read(16)
+        if len(header) < 8:
+            return
         length, kind = struct.unpack_from(">I4s", header)
-        start = position + 8
+        contents = position + 8
         if length == 1 and len(header) == 16:
             (length,) = struct.unpack_from(">Q", header, 8)
-            start = position + 16
+            contents = position + 16
         elif length == 0:
-            length = size - position
+            length = end - position
         if length < 8:
             return
         position += length
-        yield kind, start, position
+        yield kind, contents, position
 
 
-def _boxes(data: memoryview) -> dict[bytes, list[memoryview]]:
+def boxes_in(data: memoryview) -> dict[bytes, list[memoryview]]:
+    """Contents of the boxes that lie one after the other in `data`, by their kind."""
     found: dict[bytes, list[memoryview]] = {}
     position = 0
     while position + 8 <= len(data):
@@ -91,7 +98,7 @@ def _boxes(data: memoryview) -> dict[bytes, list[memoryview]]:
 
 def _inside(data: memoryview, *way: bytes) -> memoryview:
     for kind in way:
-        boxes = _boxes(data).get(kind)
+        boxes = boxes_in(data).get(kind)
         if not boxes:
             raise ValueError(f"no box {kind!r}")
         data = boxes[0]
@@ -101,7 +108,7 @@ def _inside(data: memoryview, *way: bytes) -> memoryview:
 def _read_movie(movie: memoryview, cut_off: bool) -> Mp4Index:
     movie_scale, _ = _scale_and_duration(_inside(movie, b"mvhd"))
     handlers: dict[bytes, memoryview] = {}
-    for track in _boxes(movie).get(b"trak", []):
+    for track in boxes_in(movie).get(b"trak", []):
         handlers.setdefault(bytes(_inside(track, b"mdia", b"hdlr")[8:12]), track)
     sound = b"soun" in handlers
     if b"vide" not in handlers:
@@ -134,7 +141,7 @@ def _scale_and_duration(box: memoryview) -> tuple[int, int]:
 
 def _presented_duration(track: memoryview, movie_scale: int) -> float | None:
     """Seconds that the edit list shows, without the empty edits of a late start."""
-    edits = _boxes(track).get(b"edts")
+    edits = boxes_in(track).get(b"edts")
     if not edits:
         return None
     table = _inside(edits[0], b"elst")
