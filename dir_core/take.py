@@ -237,8 +237,8 @@ def unpack_take(arrays: Mapping[str, Array], where: str) -> Take:
         TakeError: an array is missing or has a wrong shape or value; the message begins with `where`.
     """
 
-    def fail(what: str) -> TakeError:
-        return TakeError(f"{where} is not a valid take: {what}; capture the clip again.")
+    def fail(what: str, remedy: str = "capture the clip again") -> TakeError:
+        return TakeError(f"{where} is not a valid take: {what}; {remedy}.")
 
     if "time" not in arrays or arrays["time"].ndim != 1:
         raise fail("time must have shape [T]")
@@ -294,7 +294,7 @@ def _read_meta(arrays: Mapping[str, Array], count: int, fail: Any) -> dict[str, 
     if not isinstance(meta, dict):
         raise fail("meta is not a JSON object")
     if meta.get("schema") != SCHEMA:
-        raise fail(f"its schema is {meta.get('schema')!r} and this version reads {SCHEMA!r}")
+        raise fail(f"its schema is {meta.get('schema')!r} and this version reads {SCHEMA!r}", "update this program")
     missing = [name for name in _META_FIELDS if name not in meta]
     if missing:
         raise fail(f"meta lacks {', '.join(missing)}")

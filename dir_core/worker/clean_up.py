@@ -72,8 +72,7 @@ def main(arguments: list[str]) -> int:
         while number := newest_request(home):
             try:
                 _serve(desk, home, number)
-            except OutputError as error:
-                print(error, file=sys.stderr)
+            except OutputError:  # then the log has no room for words either
                 return WRITE_EXIT
     return 0
 
@@ -114,7 +113,8 @@ def _serve(desk: "Desk", home: Path, number: int) -> None:
     except MemoryError:
         write_error(home, number, "There is not enough memory for the clean-up, close other programs.")
     except Exception as error:  # a defect, of which the user shall hear and the process not die
-        traceback.print_exc()
+        with suppress(OSError):
+            traceback.print_exc()
         name = type(error).__name__
         write_error(home, number, f"The clean-up failed ({name}), what happened is written in {home / LOG}.")
 

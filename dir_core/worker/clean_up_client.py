@@ -46,7 +46,7 @@ LOG: Final = "clean_up.log"
 WRITE_EXIT: Final = 74
 """Exit code of a process that cannot write an answer, not even that it cannot."""
 
-_REQUEST, _ANSWER = "request-{:06d}.json", "answer-{:06d}.npz"
+_REQUEST, _ANSWER = "request-{:06d}.json", "answer-{:06d}.npy"
 _PATIENCE = 600.0  # seconds; a reduction of ten minutes takes two
 _UNREAD_WAKES = 1000  # a pipe holds 4096 bytes at least
 _ENDING = 1.0  # seconds that a process gets to end by itself; it needs some milliseconds
@@ -406,16 +406,21 @@ def write_error(home: Path, number: int, sentence: str) -> None:
 
 
 def _write(home: Path, number: int, arrays: Mapping[str, Array], said: Mapping[str, Any]) -> None:
+    named = {**arrays, "answer": np.array(json.dumps(said))}
+    # One record: Blender reads it in a third of the time that an archive takes.
+    record = np.zeros(1, np.dtype([(name, array.dtype, array.shape) for name, array in named.items()], align=True))
+    for name, array in named.items():
+        record[name] = array
     buffer = io.BytesIO()
-    np.savez(buffer, answer=np.array(json.dumps(said)), **arrays)  # type: ignore[arg-type]
+    np.save(buffer, record, allow_pickle=False)
     write_whole(home / _ANSWER.format(number), buffer.getvalue())
 
 
 def read_answer(path: Path, request: CleanUpRequest) -> CleanUpAnswer:
     """The answer in a file; a damaged file is an answer with an error."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        record = np.load(path, allow_pickle=False)[0]
+        arrays = {name: record[name] for name in record.dtype.names}
         said = json.loads(str(arrays["answer"]))
         take = unpack_take(arrays, "The answer of the clean-up") if "time" in arrays else None
         return CleanUpAnswer(
