@@ -18,7 +18,8 @@ from mathutils import Vector
 from numpy.typing import NDArray
 
 from dir_core import rotations
-from dir_core.conventions import JOINT_PARENTS, JOINTS, KEYPOINT_SOURCES, Side
+from dir_core.clean_up.key_reduction import product_matrix
+from dir_core.conventions import JOINT_PARENTS, JOINTS, KEYPOINT_SOURCES, SIDES, Side
 from dir_core.hand_model import HandModel
 
 from .axes import CAMERA_TO_BLENDER, MODEL_TO_REST, camera_to_blender, model_to_rest
@@ -88,10 +89,39 @@ def build_hand(model: HandModel, shape: Array, scale: float, collection: Any) ->
     return HandRig(model.side, armature, mesh)
 
 
+@dataclass(frozen=True, eq=False)
+class BoneMaps:
+    """How a take's poses become values of an armature's bones; all linear and true to lengths and angles.
+
+    Attributes:
+        rotations: [16, 4, 4], from a take's quaternion of a joint to its bone's.
+        location: [3, 3], from a take's wrist position (camera axes, metres) to the wrist bone's location.
+        offset: [3], added to that.
+    """
+
+    rotations: Array
+    location: Array
+    offset: Array
+
+
+def bone_maps(armature: Any, side: Side) -> BoneMaps:
+    """The maps of an armature as build_hand makes it: a rotation R of the template acts on a bone with rest matrix C as
+    C^-1 R C on its own axes.
+    """
+    bones = [armature.data.bones[name] for name in bone_names(side)]
+    rest = rotations.from_matrix(np.array([bone.matrix_local.to_3x3() for bone in bones], dtype=np.float64))
+    from_rest = rotations.inverse(rest)
+    after = rotations.multiply(rotations.inverse(MODEL_TO_REST), rest)
+    before = rotations.multiply(from_rest, MODEL_TO_REST)
+    before[0] = rotations.multiply(from_rest[0], CAMERA_TO_BLENDER)
+    turn = rotations.rotate(from_rest[0], camera_to_blender(np.eye(3))).T
+    offset = -rotations.rotate(from_rest[0], np.array(bones[0].head_local, np.float64))
+    maps = np.array([product_matrix(*each) for each in zip(before, after, strict=True)])
+    return BoneMaps(maps, turn, offset)
+
+
 def basis_pose(armature: Any, side: Side, rotation: Array, translation: Array) -> tuple[Array, Array]:
     """Turn poses of a Take into the axes of the armature's bones.
-
-    A rotation R of the template acts on a bone with rest matrix C as C^-1 R C on its own axes.
 
     Args:
         armature: an armature object as build_hand makes it.
@@ -102,16 +132,25 @@ def basis_pose(armature: Any, side: Side, rotation: Array, translation: Array) -
     Returns:
         rotation_quaternion [N, 16, 4] of the bones in the order of JOINTS, and location [N, 3] of the wrist bone.
     """
-    bones = [armature.data.bones[name] for name in bone_names(side)]
-    rest = rotations.from_matrix(np.array([bone.matrix_local.to_3x3() for bone in bones], dtype=np.float64))
-    wrist_head = np.array(bones[0].head_local, dtype=np.float64)
-
-    from_model = rotations.inverse(MODEL_TO_REST)
-    in_rest = rotations.multiply(rotations.multiply(MODEL_TO_REST, np.asarray(rotation, np.float64)), from_model)
-    in_rest[:, 0] = rotations.multiply(rotations.multiply(CAMERA_TO_BLENDER, rotation[:, 0]), from_model)
-    basis = rotations.multiply(rotations.multiply(rotations.inverse(rest), in_rest), rest)
-    location = rotations.rotate(rotations.inverse(rest[0]), camera_to_blender(translation) - wrist_head)
+    maps = bone_maps(armature, side)
+    basis = np.einsum("jab,njb->nja", maps.rotations, np.asarray(rotation, np.float64))
+    location = np.asarray(translation, np.float64) @ maps.location.T + maps.offset
     return basis / np.linalg.norm(basis, axis=-1, keepdims=True), location
+
+
+def find_side(armature: Any) -> Side | None:
+    """The side of a hand armature by the names of its bones, or None if it is none of ours."""
+    bones = armature.data.bones
+    return next((side for side in SIDES if all(name in bones for name in bone_names(side))), None)
+
+
+def skins_of(armature: Any) -> list[Any]:
+    """The meshes that an armature moves and that hang on it."""
+    return [
+        child
+        for child in armature.children
+        if child.type == "MESH" and any(each.type == "ARMATURE" and each.object == armature for each in child.modifiers)
+    ]
 
 
 def _build_armature(model: HandModel, shape: Array, scale: float, collection: Any) -> Any:

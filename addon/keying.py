@@ -3,7 +3,9 @@
 Knows bones by name and nothing about hands, takes or cameras.
 """
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 import bpy
@@ -11,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dir_core import rotations as quaternions
-from dir_core.clean_up.key_reduction import KeyReduction, ReducedCurve, reduce_position_keys, reduce_rotation_keys
+from dir_core.clean_up.key_reduction import ReducedCurve
+from dir_core.errors import SettingsError
 
 Array = NDArray[Any]
 
@@ -23,10 +26,54 @@ _INTERPOLATIONS: Final = {"CONSTANT": 0, "LINEAR": 1, "BEZIER": 2}
 _FREE, _ALIGNED, _AUTO_CLAMPED = 0, 3, 4
 _KEYFRAME, _BREAKDOWN = 0, 2
 
+_POINT_FIELDS: Final[dict[str, tuple[int, type]]] = {
+    "co": (2, np.float32),
+    "handle_left": (2, np.float32),
+    "handle_right": (2, np.float32),
+    "handle_left_type": (1, np.int32),
+    "handle_right_type": (1, np.int32),
+    "interpolation": (1, np.int32),
+    "easing": (1, np.int32),
+    "type": (1, np.int32),
+    "back": (1, np.float32),
+    "amplitude": (1, np.float32),
+    "period": (1, np.float32),
+}
+"""Everything a key is made of: name -> numbers and their kind."""
+
+_SAME_FRAME: Final = 0.01  # keys that are nearer lie on the same frame, as Blender itself has it
+_HANDLE_DECIMALS: Final = 3  # Blender straightens aligned handles anew now and then, to another last digit
+
+_HALVINGS: Final = 50  # of an interval: to the last digit
 _FRAME_DECIMALS: Final = 4
 _WHOLE_FRAME_TOLERANCE: Final = 0.02
 
 _PROPERTY_STEP: Final = 0.02  # with fewer keys, a property of 0..1 that changes by less is not keyed again
+
+Span = tuple[float, float]
+"""First and last scene frame, both included."""
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where the keys of one data-block are.
+
+    Attributes:
+        action: the action.
+        slot: the data-block's slot in it; None where there are no slots.
+    """
+
+    action: Any
+    slot: Any = None
+
+    @property
+    def curves(self) -> Any:
+        """The F-curves, iterable; empty if there are none yet."""
+        if not HAS_SLOTS:
+            return self.action.fcurves
+        strips = [strip for layer in self.action.layers for strip in layer.strips]
+        bags = [strip.channelbag(self.slot) for strip in strips] if self.slot else []
+        return next((bag.fcurves for bag in bags if bag is not None), ())
 
 
 def frames_from_times(times: Array, start: float, rate: float) -> Array:
@@ -42,19 +89,61 @@ def frames_from_times(times: Array, start: float, rate: float) -> Array:
     return frames
 
 
-def key_armature(
-    armature: Any,
+def place_of(owner: Any) -> Place | None:
+    """Where the keys of a data-block are that play and that Blender's own tools change; None without an action."""
+    data = owner.animation_data
+    if data is None or data.action is None:
+        return None
+    return Place(data.action, data.action_slot if HAS_SLOTS else None)
+
+
+def open_place(owner: Any, action: Any = None, name: str = "Hands") -> Place:
+    """A place for a data-block's keys in its own action, in the one that is given or in a new one; assigned to it.
+
+    Args:
+        owner: the data-block, for example an armature object.
+        action: where slots exist, the action to add this data-block's slot to; before 4.4 it is used only if it is
+            the data-block's own. None makes a new one.
+        name: name of a new action.
+
+    Raises:
+        SettingsError: the data-block's action cannot be changed now.
+    """
+    data = owner.animation_data or owner.animation_data_create()
+    if data.action == action is not None and (not HAS_SLOTS or data.action_slot is not None):
+        return Place(action, data.action_slot if HAS_SLOTS else None)
+    if data.use_tweak_mode:
+        raise SettingsError(f"{owner.name} is in tweak mode, leave it in the NLA editor and try again.")
+    if not HAS_SLOTS:
+        action = bpy.data.actions.new(f"{name} {owner.name}")
+        data.action = action
+        return Place(action)
+    if action is None:
+        action = bpy.data.actions.new(name)
+    slot = action.slots.new(id_type=owner.id_type, name=owner.name)
+    data.action = action
+    data.action_slot = slot
+    return Place(action, slot)
+
+
+def assign_place(owner: Any, place: Place) -> None:
+    """Let a data-block play the keys of a place."""
+    owner.animation_data.action = place.action
+    if HAS_SLOTS:
+        owner.animation_data.action_slot = place.slot
+
+
+def key_bones(
+    place: Place,
     frames: Array,
     *,
-    rotations: Mapping[str, Array],
-    locations: Mapping[str, Array],
-    properties: Mapping[str, Array],
+    rotations: Mapping[str, Array | ReducedCurve] | None = None,
+    locations: Mapping[str, Array | ReducedCurve] | None = None,
+    properties: Mapping[str, Array] | None = None,
     observed: Array | None = None,
-    reduce: KeyReduction | None = None,
-    action: Any = None,
-    name: str = "Hands",
-) -> Any:
-    """Key bones and custom properties of `armature` in bulk; curves that are keyed already are replaced.
+    span: Span | None = None,
+) -> None:
+    """Key bones and custom properties of an armature in bulk; keys that these curves have already are replaced.
 
     Rotations and locations are BEZIER with AUTO_CLAMPED handles. They never leave the values of the two keys beside
     them and hold still where the take holds still, as straight lines do, and between the keys they are closer to the
@@ -63,65 +152,44 @@ def key_armature(
     interval ease in and out.
     Custom properties are CONSTANT: a frame's value says nothing about the time before it.
 
-    With `reduce`, every bone has its own few keys instead of one on each frame. Their handles are the fitted ones for
-    which the bound was proven: ALIGNED where the curve has one tangent, FREE elsewhere.
+    A reduced curve has its own few keys instead of one on each frame. Their handles are the fitted ones for which the
+    bound was proven: ALIGNED where the curve has one tangent, FREE elsewhere.
 
     Args:
-        armature: the armature object.
+        place: of the armature object.
         frames: [K] scene frames, increasing, fractions allowed.
-        rotations: bone name -> [K, 4] unit quaternions (w, x, y, z); signs are made continuous here.
-        locations: bone name -> [K, 3] in the bone's rest axes, metres.
-        properties: custom property of the armature object -> [K].
+        rotations: bone name -> [K, 4] unit quaternions (w, x, y, z), whose signs are made continuous here, or the
+            reduced curve of these, its times in scene frames.
+        locations: bone name -> [K, 3] in the bone's rest axes, metres, or the reduced curve of these.
+        properties: custom property of the armature object -> [K], 0..1; fewer keys beside reduced curves.
         observed: [K] bool; keys that were not observed are drawn as breakdowns in the dope sheet.
-        reduce: how far bones may be off for the sake of fewer keys; None keys every frame.
-        action: where slots exist, the action to add this armature's slot to; before 4.4 it is used only if it is
-            the armature's own. None makes a new one.
-        name: name of a new action.
-
-    Returns:
-        The action that holds the curves, assigned to the armature.
+        span: keys of these curves before and after it stay; None replaces all.
     """
     frames = np.asarray(frames, np.float64)
     seen = np.ones(len(frames), dtype=bool) if observed is None else np.asarray(observed, dtype=bool)
     key_types = np.where(seen, _KEYFRAME, _BREAKDOWN).astype(np.int32)
-    action, curves = _open_curves(armature, action, name)
-
-    turns = {bone: np.asarray(values, np.float64) for bone, values in rotations.items()}
-    if reduce is None:
-        for bone, values in turns.items():
-            channel = _open_channel(curves, bone, "rotation_quaternion", 4)
-            _write_channel(channel, frames, quaternions.make_continuous(values), key_types)
-        for bone, values in locations.items():
-            _write_channel(_open_channel(curves, bone, "location", 3), frames, np.asarray(values), key_types)
-    else:
-        stacked = np.stack(list(turns.values()), axis=1) if turns else np.empty((len(frames), 0, 4))
-        for bone, reduced in zip(turns, reduce_rotation_keys(stacked, frames, reduce.angle), strict=True):
-            channel = _open_channel(curves, bone, "rotation_quaternion", 4)
-            _write_reduced_channel(channel, frames, reduced, key_types)
-        for bone, values in locations.items():
-            (reduced,) = reduce_position_keys(np.asarray(values)[:, None], frames, reduce.distance)
-            _write_reduced_channel(_open_channel(curves, bone, "location", 3), frames, reduced, key_types)
-
-    for prop, values in properties.items():
-        path = f'["{bpy.utils.escape_identifier(prop)}"]'
-        rows = np.arange(len(frames)) if reduce is None else _changed_rows(np.asarray(values))
-        _write_curve(
-            curves.open(path, 0, "Capture"), frames[rows], np.asarray(values)[rows], "CONSTANT", key_types[rows]
-        )
-    return action
+    writer = _CurveWriter(place, span)
+    for channel, bones in (("rotation_quaternion", rotations or {}), ("location", locations or {})):
+        for bone, values in bones.items():
+            path = bone_path(bone, channel)
+            if isinstance(values, ReducedCurve):
+                rows = values.rows
+                for index in range(values.values.shape[1]):
+                    writer.write(path, index, bone, _fitted_keys(frames[rows], values, index, key_types[rows]))
+            else:
+                whole = np.asarray(values, np.float64)
+                whole = quaternions.make_continuous(whole) if channel == "rotation_quaternion" else whole
+                for index in range(whole.shape[1]):
+                    writer.write(path, index, bone, _plain_keys(frames, whole[:, index], "BEZIER", key_types))
+    reduced = any(isinstance(values, ReducedCurve) for values in (rotations or {}).values())
+    for prop, values in (properties or {}).items():
+        rows = _changed_rows(np.asarray(values)) if reduced else np.arange(len(frames))
+        keys = _plain_keys(frames[rows], np.asarray(values)[rows], "CONSTANT", key_types[rows])
+        writer.write(property_path(prop), 0, "Capture", keys)
 
 
-def key_number(
-    owner: Any,
-    path: str,
-    frames: Array,
-    values: Array,
-    *,
-    name: str,
-    interpolation: str = "LINEAR",
-    action: Any = None,
-) -> Any:
-    """Key one number or switch of any data-block.
+def key_number(owner: Any, path: str, frames: Array, values: Array, *, name: str, action: Any = None) -> Any:
+    """Key one number of any data-block, with straight lines between the keys.
 
     Args:
         owner: the data-block, for example a camera.
@@ -129,95 +197,194 @@ def key_number(
         frames: [K] scene frames, increasing.
         values: [K] the number on them.
         name: name of a new action and of the curve's group.
-        interpolation: LINEAR or CONSTANT.
-        action: as for `key_armature`.
+        action: as for `open_place`.
 
     Returns:
         The action, assigned to the data-block.
     """
-    action, curves = _open_curves(owner, action, name)
-    _write_curve(curves.open(path, 0, name), frames, values, interpolation, np.zeros(len(frames), np.int32))
-    return action
+    place = open_place(owner, action, name)
+    key_values(place, path, frames, values, group=name)
+    return place.action
+
+
+def key_values(
+    place: Place,
+    path: str,
+    frames: Array,
+    values: Array,
+    *,
+    group: str,
+    interpolation: str = "LINEAR",
+    span: Span | None = None,
+) -> None:
+    """Key one number or switch, `values` [K] on scene `frames` [K]; interpolation and span as for `key_bones`."""
+    keys = _plain_keys(frames, values, interpolation, np.full(len(frames), _KEYFRAME, np.int32))
+    _CurveWriter(place, span).write(path, 0, group, keys)
+
+
+def clear_keys(place: Place, paths: Iterable[str], span: Span) -> None:
+    """Remove the keys of some curves on `span`; a curve without keys goes."""
+    wanted = frozenset(paths)
+    for curve in [each for each in place.curves if each.data_path in wanted]:
+        kept = _keys_outside(curve.keyframe_points, span)
+        if kept is None:
+            place.curves.remove(curve)
+        else:
+            _put_keys(curve, {}, kept)
+
+
+def digest_keys(place: Place, paths: Iterable[str], span: Span) -> str:
+    """What the keys of some curves on `span` are, as a hexadecimal number that changes with any of them.
+
+    Automatic handles are left out: they follow from the keys, also from those beside the span.
+    """
+    wanted = frozenset(paths)
+    digest = hashlib.blake2b(digest_size=16)
+    curves = [curve for curve in place.curves if curve.data_path in wanted]
+    for curve in sorted(curves, key=lambda each: (each.data_path, each.array_index)):
+        points = curve.keyframe_points
+        names = ("co", "interpolation", "handle_left_type", "handle_right_type")
+        keys = {name: _read(points, name) for name in names}
+        inside = _within(keys["co"][:, 0], span)
+        digest.update(f"{curve.data_path}[{curve.array_index}]{curve.mute}".encode())
+        for side in ("left", "right"):
+            own = inside & np.isin(keys[f"handle_{side}_type"], (_FREE, _ALIGNED))
+            if own.any():
+                handles = np.round(_read(points, f"handle_{side}")[own].astype(np.float64), _HANDLE_DECIMALS)
+                digest.update((handles + 0.0).tobytes())  # no negative zeros
+        for values in keys.values():
+            digest.update(values[inside].tobytes())
+    return digest.hexdigest()
+
+
+def cut_curve(curve: ReducedCurve, frames: Array, first: int, last: int) -> ReducedCurve:
+    """The part of a reduced curve between two rows of its frames, drawn exactly as before (de Casteljau).
+
+    Args:
+        curve: its times in scene frames.
+        frames: [T] scene frames of all rows.
+        first, last: rows, both included; they become rows 0 and last - first.
+
+    Returns:
+        The part, its rows counted from `first`.
+    """
+    part = _split(curve, frames, last, keep_before=True)
+    part = _split(part, frames, first, keep_before=False)
+    return replace(part, rows=part.rows - first)
 
 
 def curves_of(owner: Any) -> Any:
     """The F-curves that animate a data-block, iterable, in every layout; empty without an action."""
-    data = owner.animation_data
-    if data is None or data.action is None:
-        return ()
-    if not HAS_SLOTS:
-        return data.action.fcurves
-    strips = [strip for layer in data.action.layers for strip in layer.strips]
-    bags = [strip.channelbag(data.action_slot) for strip in strips] if data.action_slot else []
-    return next((bag.fcurves for bag in bags if bag is not None), ())
+    place = place_of(owner)
+    return place.curves if place else ()
 
 
-class _LegacyCurves:
-    """The curves of one object in an action of 4.2 and 4.3."""
-
-    def __init__(self, action: Any) -> None:
-        self._fcurves = action.fcurves
-
-    def open(self, path: str, index: int, group: str) -> Any:
-        curve = self._fcurves.find(path, index=index)
-        return curve if curve is not None else self._fcurves.new(path, index=index, action_group=group)
+def bone_path(bone: str, channel: str) -> str:
+    """Data path of a bone's channel, such as "location"."""
+    return f'pose.bones["{bpy.utils.escape_identifier(bone)}"].{channel}'
 
 
-class _SlotCurves:
-    """The curves of one slot in a layered action, 4.4 and newer."""
+def property_path(name: str) -> str:
+    """Data path of a custom property."""
+    return f'["{bpy.utils.escape_identifier(name)}"]'
 
-    def __init__(self, bag: Any) -> None:
-        self._bag = bag
 
-    def open(self, path: str, index: int, group: str) -> Any:
-        curve = self._bag.fcurves.find(path, index=index)
-        if curve is None:
-            curve = self._bag.fcurves.new(path, index=index)
-            curve.group = self._bag.groups.get(group) or self._bag.groups.new(group)
+class _CurveWriter:
+    """Writes curves of one place; knows them by path and index, because Blender searches them one by one."""
+
+    def __init__(self, place: Place, span: Span | None) -> None:
+        self._span = span
+        if HAS_SLOTS:
+            action = place.action
+            layer = action.layers[0] if action.layers else action.layers.new("Layer")
+            strip = layer.strips[0] if layer.strips else layer.strips.new(type="KEYFRAME")
+            self._bag = strip.channelbag(place.slot, ensure=True)
+        else:
+            self._bag = place.action
+        self._known = {(curve.data_path, curve.array_index): curve for curve in self._bag.fcurves}
+
+    def write(self, path: str, index: int, group: str, new: dict[str, Array]) -> None:
+        """Give a curve new keys, described by fields of _POINT_FIELDS."""
+        curve = self._known.get((path, index))
+        kept = _keys_outside(curve.keyframe_points, self._span) if curve is not None else None
+        _put_keys(curve or self._open(path, index, group), new, kept)
+
+    def _open(self, path: str, index: int, group: str) -> Any:
+        if not HAS_SLOTS:
+            return self._bag.fcurves.new(path, index=index, action_group=group)
+        curve = self._bag.fcurves.new(path, index=index)
+        curve.group = self._bag.groups.get(group) or self._bag.groups.new(group)
         return curve
 
 
-def _open_curves(owner: Any, action: Any, name: str) -> tuple[Any, _LegacyCurves | _SlotCurves]:
-    data = owner.animation_data or owner.animation_data_create()
-    if not HAS_SLOTS:
-        if action is None or data.action != action:
-            action = bpy.data.actions.new(f"{name} {owner.name}")
-            data.action = action
-        return action, _LegacyCurves(action)
-    if action is None:
-        action = bpy.data.actions.new(name)
-    slot = data.action_slot if data.action == action else None
-    if slot is None:
-        slot = action.slots.new(id_type=owner.id_type, name=owner.name)
-    data.action = action
-    data.action_slot = slot
-    layer = action.layers[0] if action.layers else action.layers.new("Layer")
-    strip = layer.strips[0] if layer.strips else layer.strips.new(type="KEYFRAME")
-    return action, _SlotCurves(strip.channelbag(slot, ensure=True))
+def _plain_keys(frames: Array, values: Array, interpolation: str, key_types: Array) -> dict[str, Array]:
+    automatic = np.full(len(frames), _AUTO_CLAMPED, np.int32)
+    return {
+        "co": _pairs(frames, values),
+        "interpolation": np.full(len(frames), _INTERPOLATIONS[interpolation], np.int32),
+        "type": key_types,
+        "handle_left_type": automatic,
+        "handle_right_type": automatic,
+    }
 
 
-def _open_channel(curves: Any, bone: str, channel: str, count: int) -> list[Any]:
-    path = f'pose.bones["{bpy.utils.escape_identifier(bone)}"].{channel}'
-    return [curves.open(path, index, bone) for index in range(count)]
-
-
-def _write_channel(channel: list[Any], frames: Array, values: Array, key_types: Array) -> None:
-    for index, curve in enumerate(channel):
-        _write_curve(curve, frames, values[:, index], "BEZIER", key_types)
-
-
-def _write_reduced_channel(channel: list[Any], frames: Array, reduced: ReducedCurve, key_types: Array) -> None:
-    keyed, types = frames[reduced.rows], key_types[reduced.rows]
-    before, after = reduced.left_reach, reduced.right_reach
+def _fitted_keys(frames: Array, reduced: ReducedCurve, index: int, key_types: Array) -> dict[str, Array]:
+    """The keys of one component of a reduced curve; frames and key types are those of its keys."""
+    value, left, right = (each[:, index] for each in (reduced.values, reduced.left_slope, reduced.right_slope))
     handle_types = np.where(reduced.is_smooth, _ALIGNED, _FREE).astype(np.int32)
-    for index, curve in enumerate(channel):
-        value, left, right = (each[:, index] for each in (reduced.values, reduced.left_slope, reduced.right_slope))
-        points = _add_points(curve, keyed, value, "BEZIER", types)
-        for side in ("handle_left_type", "handle_right_type"):
-            points.foreach_set(side, handle_types)
-        points.foreach_set("handle_left", _pairs(keyed - before, value - left * before))
-        points.foreach_set("handle_right", _pairs(keyed + after, value + right * after))
-        curve.update()
+    return {
+        "co": _pairs(frames, value),
+        "interpolation": np.full(len(frames), _INTERPOLATIONS["BEZIER"], np.int32),
+        "type": key_types,
+        "handle_left_type": handle_types,
+        "handle_right_type": handle_types,
+        "handle_left": _pairs(frames - reduced.left_reach, value - left * reduced.left_reach),
+        "handle_right": _pairs(frames + reduced.right_reach, value + right * reduced.right_reach),
+    }
+
+
+def _keys_outside(points: Any, span: Span | None) -> dict[str, Array] | None:
+    """Everything of the keys before and after `span`, or None if there are none."""
+    if span is None or not len(points):
+        return None
+    outside = ~_within(_read(points, "co")[:, 0], span)
+    return {name: _read(points, name)[outside] for name in _POINT_FIELDS} if outside.any() else None
+
+
+def _put_keys(curve: Any, new: dict[str, Array], kept: dict[str, Array] | None) -> None:
+    """Give a curve new keys and those that were kept, and no others."""
+    points = curve.keyframe_points
+    count = len(new["co"]) if new else 0
+    points.clear()
+    points.add(count + (len(kept["co"]) if kept else 0))
+    for name in _POINT_FIELDS if kept else new:
+        values: Array = new[name] if name in new else _read(points, name)[:count]
+        if kept:
+            values = np.concatenate([values, kept[name]])
+        # The numbers of an enum are slow to write. New points are alike, of the kinds that the user's preferences name.
+        elif values.dtype == np.int32 and np.all(values == _number_of_first(points, name)):
+            continue
+        points.foreach_set(name, np.ascontiguousarray(values).ravel())
+    curve.update()  # also sorts the keys
+
+
+def _number_of_first(points: Any, name: str) -> int:
+    """What an enum of the first key is, as a number; -1 without keys."""
+    if not len(points):
+        return -1
+    return int(points[0].bl_rna.properties[name].enum_items[getattr(points[0], name)].value)
+
+
+def _read(points: Any, name: str) -> Array:
+    """A field of all keys, [K] or [K, 2]."""
+    width, kind = _POINT_FIELDS[name]
+    values: Array = np.empty(width * len(points), kind)
+    points.foreach_get(name, values)
+    return values.reshape(-1, width) if width > 1 else values
+
+
+def _within(frames: Array, span: Span) -> Array:
+    return (frames > span[0] - _SAME_FRAME) & (frames < span[1] + _SAME_FRAME)
 
 
 def _changed_rows(values: Array) -> Array:
@@ -228,27 +395,56 @@ def _changed_rows(values: Array) -> Array:
     return np.array(rows, int)
 
 
-def _write_curve(curve: Any, frames: Array, values: Array, interpolation: str, key_types: Array) -> None:
-    points = _add_points(curve, frames, values, interpolation, key_types)
-    for handle in ("handle_left_type", "handle_right_type"):
-        if len(points) and getattr(points[0], handle) != "AUTO_CLAMPED":
-            points.foreach_set(handle, np.full(len(points), _AUTO_CLAMPED, np.int32))
-    curve.update()
+def _split(curve: ReducedCurve, frames: Array, row: int, *, keep_before: bool) -> ReducedCurve:
+    """The part of a reduced curve before or after a row, which becomes a key."""
+    after = int(np.searchsorted(curve.rows, row))
+    if curve.rows[after] != row:
+        curve = _insert_key(curve, frames, after, row)
+    part = slice(0, after + 1) if keep_before else slice(after, None)
+    return ReducedCurve(*(getattr(curve, field.name)[part] for field in fields(curve)))
 
 
-def _add_points(curve: Any, frames: Array, values: Array, interpolation: str, key_types: Array) -> Any:
-    count = len(frames)
-    points = curve.keyframe_points
-    points.clear()
-    points.add(count)
-    points.foreach_set("co", _pairs(frames, values))
-    # The numbers of an enum are slow to write. New points are alike, of the kinds that the user's preferences name.
-    if count and points[0].interpolation != interpolation:
-        points.foreach_set("interpolation", np.full(count, _INTERPOLATIONS[interpolation], np.int32))
-    if key_types.any():  # new points are plain keyframes already
-        points.foreach_set("type", key_types)
-    return points
+def _insert_key(curve: ReducedCurve, frames: Array, after: int, row: int) -> ReducedCurve:
+    """A key more, before the key number `after`, on the curve as it is (de Casteljau); rows stay in order."""
+    begin, end = frames[curve.rows[after - 1]], frames[curve.rows[after]]
+    reach, back = curve.right_reach[after - 1], curve.left_reach[after]
+    start, stop = curve.values[after - 1], curve.values[after]
+    corners = np.array(
+        [
+            [begin, *start],
+            [begin + reach, *(start + reach * curve.right_slope[after - 1])],
+            [end - back, *(stop - back * curve.left_slope[after])],
+            [end, *stop],
+        ]
+    )
+    share = _share_at(corners[:, 0], float(frames[row]))
+    first = corners[:-1] + share * np.diff(corners, axis=0)
+    second = first[:-1] + share * np.diff(first, axis=0)
+    (key,) = second[:-1] + share * np.diff(second, axis=0)
+    arrive, leave = key[0] - second[0, 0], second[1, 0] - key[0]
+    slope = (second[1, 1:] - second[0, 1:]) / (arrive + leave)
+    right_reach, left_reach = curve.right_reach.copy(), curve.left_reach.copy()
+    right_reach[after - 1], left_reach[after] = first[0, 0] - begin, end - first[2, 0]
+    return ReducedCurve(
+        np.insert(curve.rows, after, row),
+        np.insert(curve.values, after, key[1:], axis=0),
+        left_slope=np.insert(curve.left_slope, after, slope, axis=0),
+        right_slope=np.insert(curve.right_slope, after, slope, axis=0),
+        left_reach=np.insert(left_reach, after, arrive),
+        right_reach=np.insert(right_reach, after, leave),
+    )
+
+
+def _share_at(corners: Array, place: float) -> float:
+    """Where on a cubic with increasing corners [4] the value is `place`, 0..1."""
+    low, high = 0.0, 1.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2.0
+        rest = 1.0 - middle
+        weights = (rest**3, 3 * rest**2 * middle, 3 * rest * middle**2, middle**3)
+        low, high = (middle, high) if np.dot(weights, corners) < place else (low, middle)
+    return (low + high) / 2.0
 
 
 def _pairs(frames: Array, values: Array) -> Array:
-    return np.column_stack([frames, values]).astype(np.float32).ravel()
+    return np.column_stack([frames, values]).astype(np.float32)

@@ -3,27 +3,47 @@
 Only the order of the steps lives here; each step lives in hand_rig, keying or footage_view.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import bpy
 import numpy as np
+from mathutils import Matrix
+from numpy.typing import NDArray
 
-from dir_core.clean_up.key_reduction import KeyReduction
+from dir_core.clean_up.key_reduction import (
+    KeyReduction,
+    ReducedCurve,
+    map_curve,
+    reduce_position_keys,
+    reduce_rotation_keys,
+)
 from dir_core.conventions import SHAPE_COUNT, SIDES, Side
 from dir_core.errors import HandModelError, TakeError
 from dir_core.hand_model import HandModel, load_hand_models, open_hand_models
 from dir_core.take import HandTrack, Take
 
 from . import footage_view, hand_rig, keying
+from .axes import camera_to_blender
 from .hand_rig import HandRig
+from .keying import Place, Span
+
+Array = NDArray[Any]
+
+HandCurves = Sequence[ReducedCurve]
+"""The reduced motion of one hand in a take's own axes: 16 rotations in the order of JOINTS, then the wrist's place."""
 
 CONFIDENCE_PROPERTY = "confidence"
 """Keyed on each armature object: mean key-point confidence 0..1, 0 where the hand was not seen."""
 
 LIBRARY_SPACING = 0.4
 """Metres between the wrists of the hands in the asset library."""
+
+HIDING = ("hide_viewport", "hide_render")
+"""Switches of an object that are keyed where a hand is away."""
+
+_AT_ORIGIN = 1e-6  # of a camera's matrix: what is nearer to the take's own camera stands there
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,21 +135,18 @@ def build_scene(
     rate = footage_view.scene_frame_rate(scene)
     frames = keying.frames_from_times(take.time, start, rate.value)
 
-    hands: dict[Side, HandRig] = {}
+    hands = build_hands(take, models, collection)
     actions: list[Any] = []
-    for side in SIDES:
+    for side, hand in hands.items():
         track = take.hand(side)
-        # The shape components of another model mean something else.
-        known = _fitted_model(take) in (None, models[side].name)
-        shape = track.shape if known else np.zeros_like(track.shape)
-        hands[side] = hand_rig.build_hand(models[side], shape, float(track.scale[0]), collection)
-        action = actions[-1] if actions else None
-        keyed = [key_hand(hands[side], track, frames, reduce=reduce, action=action, name=name)]
+        place = keying.open_place(hand.armature, actions[-1] if actions else None, name)
+        actions.append(place.action)
+        curves = None if reduce is None else reduce_hand(track, frames, reduce)
+        key_hand(hand.armature, side, track, frames, place, curves=curves)
         if not track.observed.any():
-            _hide(hands[side])  # its pose was never seen and would stand in the way at the camera
+            hide_hand(hand.armature)  # its pose was never seen and would stand in the way at the camera
         else:
-            keyed += key_visibility(hands[side], take.hidden(side), frames, action=keyed[0], name=name)
-        actions += [each for each in dict.fromkeys(keyed) if each not in actions]
+            actions += key_visibility(hand.armature, place, take.hidden(side), frames)
 
     camera = footage_view.add_camera(take, collection)
     if clip is not None:
@@ -138,9 +155,9 @@ def build_scene(
     return BuiltScene(
         hands=hands,
         camera=camera,
-        actions=tuple(actions),
+        actions=tuple(dict.fromkeys(actions)),
         frames=frames,
-        keys=_count_keys(hands.values(), len(frames)),
+        keys=count_keys([keying.curves_of(hand.armature) for hand in hands.values()], len(frames)),
         observed={side: int(take.hand(side).observed.sum()) for side in SIDES},
         notes=tuple(_notes(take, models, rate, clip)),
     )
@@ -159,72 +176,153 @@ def build_library(models: Mapping[Side, HandModel], scene: Any) -> Any:
     return collection
 
 
-def key_visibility(hand: HandRig, hidden: Any, frames: Any, *, action: Any, name: str = "Hands") -> list[Any]:
-    """Key both objects of a hand away on the scene `frames` [T] where `hidden` [T]; returns the actions, if any."""
+def build_hands(take: Take, models: Mapping[Side, HandModel], collection: Any) -> dict[Side, HandRig]:
+    """Build both hands with the shape and the size that the take has, in a collection of the current view layer."""
+    hands: dict[Side, HandRig] = {}
+    for side in SIDES:
+        track = take.hand(side)
+        # The shape components of another model mean something else.
+        known = _fitted_model(take) in (None, models[side].name)
+        shape = track.shape if known else np.zeros_like(track.shape)
+        hands[side] = hand_rig.build_hand(models[side], shape, float(track.scale[0]), collection)
+    return hands
+
+
+def place_hands(armatures: Iterable[Any], camera: Any) -> None:
+    """Let hands, whose keys are in the axes of the filming camera, sit where that camera saw them, also if it moves.
+
+    A camera that stands where a take's own camera would is the world's: the hands stay free then.
+    The matrix that brings camera axes into Blender's is the parent inverse, so location and rotation of the armature
+    objects stay zero and the user's. A camera's scale changes nothing it sees, and is undone.
+    """
+    right, up, back = camera_to_blender(np.array([[1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, -1.0]]))
+    own = Matrix(np.column_stack([right, up, back]).tolist()).to_4x4()
+    stays = camera.parent is None and camera.animation_data is None and not camera.constraints
+    difference = np.abs(np.array(camera.matrix_world) - np.array(own)).max()
+    for armature in armatures:
+        if stays and difference < _AT_ORIGIN:
+            if armature.parent == camera:
+                armature.parent = None
+            continue
+        armature.parent = camera
+        armature.parent_type = "OBJECT"
+        unscaled = Matrix.Diagonal((*(1.0 / size for size in camera.matrix_world.to_scale()), 1.0))
+        armature.matrix_parent_inverse = unscaled @ own.inverted()
+
+
+def hide_hand(armature: Any) -> None:
+    """Hide an armature and its skin."""
+    for item in (armature, *hand_rig.skins_of(armature)):
+        item.hide_viewport = item.hide_render = True
+
+
+def show_hand(armature: Any, place: Place, span: Span) -> None:
+    """Undo `hide_hand` and what `key_visibility` did on `span`; keys of the user's beside it stay."""
+    for item in (armature, *hand_rig.skins_of(armature)):
+        own = place if item == armature else keying.place_of(item)
+        if own is not None:
+            keying.clear_keys(own, HIDING, span)
+        item.hide_viewport = item.hide_render = False
+
+
+def key_visibility(
+    armature: Any, place: Place, hidden: Array, frames: Array, *, span: Span | None = None
+) -> tuple[Any, ...]:
+    """Key a hand and its skin away on the scene `frames` [T] where `hidden` [T]; returns the actions, if any.
+
+    The armature's keys go to `place`, those of its skin to the same action where slots exist. Keys of these switches
+    before and after `span` stay; without one, all are replaced.
+    """
     if not hidden.any():
-        return []
+        return ()
     rows = np.flatnonzero(np.concatenate([[True], hidden[1:] != hidden[:-1]]))
     actions = []
-    for item in (hand.armature, hand.mesh):
-        for path in ("hide_viewport", "hide_render"):
-            own = item.animation_data.action if item.animation_data else None
-            actions.append(
-                keying.key_number(
-                    item,
-                    path,
-                    frames[rows],
-                    hidden[rows],
-                    name=name,
-                    interpolation="CONSTANT",
-                    action=own or action,
-                )
+    for item in (armature, *hand_rig.skins_of(armature)):
+        own = keying.place_of(item)
+        into = place if item == armature else own or keying.open_place(item, place.action, place.action.name)
+        for path in HIDING:
+            keying.key_values(
+                into, path, frames[rows], hidden[rows], group="Capture", interpolation="CONSTANT", span=span
             )
-    return actions
+        actions.append(into.action)
+    return tuple(actions)
 
 
 def key_hand(
-    hand: HandRig,
+    armature: Any,
+    side: Side,
     track: HandTrack,
-    frames: Any,
+    frames: Array,
+    place: Place,
     *,
-    reduce: KeyReduction | None = None,
-    action: Any = None,
-    name: str = "Hands",
-) -> Any:
-    """Key the poses of `track` and its confidence on scene `frames` [T], fewer with `reduce`; returns the action."""
-    basis, location = hand_rig.basis_pose(hand.armature, hand.side, track.rotation, track.translation)
-    names = hand_rig.bone_names(hand.side)
-    hand.armature[CONFIDENCE_PROPERTY] = 0.0
-    hand.armature.id_properties_ui(CONFIDENCE_PROPERTY).update(
+    curves: HandCurves | None = None,
+    rate: float = 1.0,
+    span: Span | None = None,
+) -> None:
+    """Key the poses of a track and its confidence.
+
+    Args:
+        armature: an armature object as hand_rig builds it.
+        side: its side.
+        track: T frames of that hand.
+        frames: [T] scene frames.
+        place: where the keys go.
+        curves: the same motion with fewer keys, instead of one on every frame.
+        rate: scene frames in a unit of the curves' time.
+        span: keys of our curves before and after it stay; None replaces all.
+    """
+    names = hand_rig.bone_names(side)
+    rotations: dict[str, Any]
+    locations: dict[str, Any]
+    if curves is None:
+        basis, location = hand_rig.basis_pose(armature, side, track.rotation, track.translation)
+        rotations, locations = {bone: basis[:, joint] for joint, bone in enumerate(names)}, {names[0]: location}
+    else:
+        maps = hand_rig.bone_maps(armature, side)
+        rotations = {
+            bone: map_curve(curve, matrix, rate=rate)
+            for bone, curve, matrix in zip(names, curves[:-1], maps.rotations, strict=True)
+        }
+        locations = {names[0]: map_curve(curves[-1], maps.location, maps.offset, rate)}
+    armature[CONFIDENCE_PROPERTY] = 0.0
+    armature.id_properties_ui(CONFIDENCE_PROPERTY).update(
         min=0.0, max=1.0, description="How surely the footage shows this hand; 0 where it was not seen"
     )
-    return keying.key_armature(
-        hand.armature,
+    keying.key_bones(
+        place,
         frames,
-        rotations={bone: basis[:, joint] for joint, bone in enumerate(names)},
-        locations={names[0]: location},
+        rotations=rotations,
+        locations=locations,
         properties={CONFIDENCE_PROPERTY: np.where(track.observed, track.confidence.mean(axis=1), 0.0)},
         observed=track.observed,
-        reduce=reduce,
-        action=action,
-        name=name,
+        span=span,
     )
 
 
-def _count_keys(hands: Iterable[HandRig], frames: int) -> tuple[int, int]:
-    curves = [curve for hand in hands for curve in keying.curves_of(hand.armature)]
-    counts = [len(curve.keyframe_points) for curve in curves if curve.data_path.startswith("pose.bones")]
+def keyed_paths(side: Side) -> tuple[str, ...]:
+    """Data paths of the curves that `key_hand` writes."""
+    names = hand_rig.bone_names(side)
+    turns = (keying.bone_path(bone, "rotation_quaternion") for bone in names)
+    return (*turns, keying.bone_path(names[0], "location"), keying.property_path(CONFIDENCE_PROPERTY))
+
+
+def reduce_hand(track: HandTrack, frames: Array, reduce: KeyReduction) -> HandCurves:
+    """The fewest keys that keep the motion of a hand, its frames [T] as the unit of time; takes seconds."""
+    turns = reduce_rotation_keys(track.rotation, frames, reduce.angle)
+    return (*turns, *reduce_position_keys(np.asarray(track.translation)[:, None], frames, reduce.distance))
+
+
+def count_keys(places: Iterable[Iterable[Any]], frames: int) -> tuple[int, int]:
+    """Keys on the bones' curves of several armatures, and how many a key on each of `frames` would have been."""
+    counts = [
+        len(curve.keyframe_points) for curves in places for curve in curves if curve.data_path.startswith("pose.bones")
+    ]
     return sum(counts), frames * len(counts)
 
 
 def _fitted_model(take: Take) -> str | None:
     model = take.meta["hand_model"]
     return model.get("name") if isinstance(model, dict) else None
-
-
-def _hide(hand: HandRig) -> None:
-    for item in (hand.armature, hand.mesh):
-        item.hide_viewport = item.hide_render = True
 
 
 def _source_rate(take: Take, clip: Any, otherwise: footage_view.FrameRate) -> footage_view.FrameRate:

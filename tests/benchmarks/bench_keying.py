@@ -33,7 +33,9 @@ def time_bulk(models, take):
     begin = time.perf_counter()
     action = None
     for hand in hands:
-        action = key_hand(hand, take.hand(hand.side), frames, action=action)
+        place = keying.open_place(hand.armature, action)
+        key_hand(hand.armature, hand.side, take.hand(hand.side), frames, place)
+        action = place.action
     return time.perf_counter() - begin
 
 

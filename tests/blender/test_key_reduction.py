@@ -199,16 +199,8 @@ def test_keying_again_with_fewer_keys_replaces_all_of_the_first(models):
     built = build(take, models)
     hand = built.hands["left"]
     basis, _ = hand_rig.basis_pose(hand.armature, "left", take.left.rotation, take.left.translation)
-    action = hand.armature.animation_data.action
-    keying.key_armature(
-        hand.armature,
-        built.frames,
-        rotations={"index1.L": basis[:, 1]},
-        locations={},
-        properties={},
-        reduce=KeyReduction(),
-        action=action,
-    )
+    (reduced,) = reduce_rotation_keys(basis[:, 1:2], built.frames)
+    keying.key_bones(keying.place_of(hand.armature), built.frames, rotations={"index1.L": reduced})
     curves = channel(hand.armature, "index1.L", "rotation_quaternion")
     assert len(curves) == 4
     assert all(len(curve.keyframe_points) < 60 for curve in curves)

@@ -65,13 +65,10 @@ def test_quaternion_curves_never_jump_to_the_other_half_sphere(models):
     armature = build(models, count=2)[1].hands["left"].armature
     turn = rotations.from_rotation_vector(np.linspace(0, 12, 60)[:, None] * np.array([0.0, 0.0, 1.0]))
     flipped = turn * np.where(np.arange(60) % 3 == 0, -1.0, 1.0)[:, None]
-    keying.key_armature(
-        armature,
+    keying.key_bones(
+        keying.place_of(armature),
         np.arange(60),
         rotations={"index1.L": flipped},
-        locations={},
-        properties={},
-        action=armature.animation_data.action,
     )
     path = 'pose.bones["index1.L"].rotation_quaternion'
     keyed = np.stack([keys(curve(armature, path, k))[:, 1] for k in range(4)], 1)
@@ -107,13 +104,10 @@ def test_a_held_hand_stays_still_between_its_keys(models):
     _, built = build(models, count=2)
     armature = built.hands["left"].armature
     held = np.array([[0.1, 0, 0], [0.3, 0, 0], [0.3, 0, 0], [0.3, 0, 0], [0.6, 0, 0]])
-    keying.key_armature(
-        armature,
+    keying.key_bones(
+        keying.place_of(armature),
         np.arange(5),
-        rotations={},
         locations={"wrist.L": held},
-        properties={},
-        action=armature.animation_data.action,
     )
     location = curve(armature, 'pose.bones["wrist.L"].location')
     assert [location.evaluate(frame) for frame in (1.25, 1.5, 2.5, 2.75)] == pytest.approx([0.3] * 4, abs=1e-6)
@@ -139,15 +133,12 @@ def test_keying_again_replaces_the_keys(models):
     take, built = build(models, count=10)
     armature = built.hands["left"].armature
     action = armature.animation_data.action
-    again = keying.key_armature(
-        armature,
+    keying.key_bones(
+        keying.place_of(armature),
         np.arange(4) + 100.0,
         rotations={"index1.L": take.left.rotation[:4, 1]},
-        locations={},
-        properties={},
-        action=action,
     )
-    assert again == action
+    assert armature.animation_data.action == action
     assert len(list(keying.curves_of(armature))) == 16 * 4 + 3 + 1
     np.testing.assert_array_equal(
         keys(curve(armature, 'pose.bones["index1.L"].rotation_quaternion'))[:, 0], [100, 101, 102, 103]
