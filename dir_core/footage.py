@@ -35,6 +35,8 @@ _set_log_level(0)
 
 Array = NDArray[Any]
 
+_Stamp = tuple[int, int]  # size and time of the last change
+
 DEFAULT_SEQUENCE_RATE = 24.0
 """Frames per second of an image sequence when nobody says better: Blender's own default."""
 
@@ -202,6 +204,7 @@ def _open_video(path: Path, selection: Selection) -> Footage:
         raise FootageError(f"There is no footage at {path}, check the path.")
     if path.stat().st_size == 0:
         raise FootageError(f"{path} is empty, copy or export it again.")
+    stamp = _stamp(path)
     content_hash = _hash_files([path], with_names=False)
     index = read_mp4_index(path)
     capture, rotation = _open_capture(path, index)
@@ -224,7 +227,7 @@ def _open_video(path: Path, selection: Selection) -> Footage:
     height, width = first.shape[:2]
     size = (height, width) if rotation in (90, 270) else (width, height)
     info = FootageInfo(str(path), path.name, size, duration, rate, count, variable, content_hash)
-    return Footage(info, lambda footage: _read_video(path, index, footage), selection)
+    return Footage(info, lambda footage: _read_video(path, index, stamp, footage), selection)
 
 
 def _open_capture(path: Path, index: Mp4Index | None) -> tuple[Any, int]:
@@ -256,7 +259,7 @@ def _is_text(path: Path) -> bool:
 _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
 
-def _read_video(path: Path, index: Mp4Index | None, footage: Footage) -> Iterator[Frame]:
+def _read_video(path: Path, index: Mp4Index | None, stamp: _Stamp, footage: Footage) -> Iterator[Frame]:
     capture, rotation = _open_capture(path, index)
     clock, passed = _Clock(footage), itertools.count()
     number = -1
@@ -269,12 +272,14 @@ def _read_video(path: Path, index: Mp4Index | None, footage: Footage) -> Iterato
             if not footage.selection.holds(time) or next(passed) % footage.selection.step:
                 continue
             ok, stored = capture.retrieve()
+            _check_unchanged(path, stamp)
             if not ok:
                 raise FootageError(f"{path} has a damaged picture at {time:.3f} s, convert it to MP4 (H.264) again.")
             upright = cv2.rotate(stored, _TURNS[rotation]) if rotation in _TURNS else stored
             yield Frame(number, time, cv2.cvtColor(upright, cv2.COLOR_BGR2RGB))
     finally:
         capture.release()
+    _check_unchanged(path, stamp)
     _check_end(path, index, footage, clock, number + 1)
 
 
@@ -340,7 +345,8 @@ def _has_uneven_steps(capture: Any) -> bool:
 
 
 def _open_sequence(place: Path, pictures: list[tuple[int, Path]], rate: float, selection: Selection) -> Footage:
-    height, width = _read_picture(pictures[0][1]).shape[:2]
+    stamps = [_stamp(picture) for _, picture in pictures]
+    height, width = _read_picture(pictures[0][1], stamps[0]).shape[:2]
     gaps = len(pictures) != pictures[-1][0] + 1
     info = FootageInfo(
         path=str(place),
@@ -360,7 +366,7 @@ def _open_sequence(place: Path, pictures: list[tuple[int, Path]], rate: float, s
         for index, (number, picture) in enumerate(pictures):
             if not selection.holds(number / rate) or next(passed) % selection.step:
                 continue
-            image = _read_picture(picture)
+            image = _read_picture(picture, stamps[index])
             if image.shape[:2] != (height, width):
                 raise FootageError(
                     f"{picture} is {image.shape[1]} x {image.shape[0]} and the first picture {width} x {height}, "
@@ -371,13 +377,29 @@ def _open_sequence(place: Path, pictures: list[tuple[int, Path]], rate: float, s
     return Footage(info, read, selection)
 
 
-def _read_picture(path: Path) -> Array:
+def _read_picture(path: Path, stamp: _Stamp) -> Array:
     """[H, W, 3] uint8 RGB, turned as its EXIF data asks."""
     data = np.fromfile(path, np.uint8)  # OpenCV's own reader knows no Unicode paths on Windows
+    _check_unchanged(path, stamp)
     image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
     if image is None:
         raise FootageError(f"{path} is not a picture that can be read, export it again.")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _stamp(path: Path) -> _Stamp:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _check_unchanged(path: Path, stamp: _Stamp) -> None:
+    """Refuse what was just read of a file that another program cuts off or writes: decoders make pictures of it too.
+
+    A video that is deleted stays readable as long as it is open.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if _stamp(path) != stamp:
+            raise FootageError(f"{path} was changed while it was read, put it back as it was.")
 
 
 def _hash_files(paths: list[Path], *, with_names: bool) -> str:

@@ -1,9 +1,11 @@
 """Frames by time stamp: every picture of tests/data/footage carries its number, so that time and order are known."""
 
+import functools
 import os
 import shutil
+import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -111,6 +113,45 @@ def test_a_step_through_pictures():
 def test_a_step_that_makes_no_sense():
     with pytest.raises(SettingsError, match="A step of 0 frames"):
         open_footage(CLIPS / "constant_25.mp4", step=0)
+
+
+def read_and_spoil(path: Path, seen: list[int], spoil: Callable[[], object]) -> None:
+    with open_footage(path) as footage:
+        for frame in footage:
+            seen.append(read_number(frame.image))
+            if len(seen) == 1:
+                spoil()
+
+
+def test_footage_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Decoders make pictures of cut files too, so nothing that is read after the change may be given."""
+    monkeypatch.setattr("dir_core.footage._QUEUE_LENGTH", 1)
+    video, pictures = tmp_path / "clip.mp4", tmp_path / "pictures"
+    shutil.copy(CLIPS / "constant_25.mp4", video)
+    shutil.copytree(CLIPS / "sequence", pictures)
+    last = sorted(pictures.iterdir())[-1]
+    for path, changed in ((video, video), (pictures, last)):
+        whole = changed.read_bytes()
+        for spoilt in (whole[: len(whole) // 3], whole + b"more"):
+            seen: list[int] = []
+            with pytest.raises(FootageError, match="was changed while") as error:
+                read_and_spoil(path, seen, functools.partial(changed.write_bytes, spoilt))
+            assert str(changed) in str(error.value)
+            assert seen == list(range(seen[0], seen[0] + len(seen)))
+            assert len(seen) < 6
+            changed.write_bytes(whole)
+            assert len(read_all(path)) >= 6
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows deletes no open file")
+def test_an_open_video_may_be_deleted(tmp_path: Path):
+    video = Path(shutil.copy(CLIPS / "constant_25.mp4", tmp_path))
+    with open_footage(video) as footage:
+        frames = iter(footage)
+        seen = [next(frames).index]
+        video.unlink()
+        seen += [frame.index for frame in frames]
+    assert seen == list(range(25))
 
 
 def test_footage_can_be_read_twice():

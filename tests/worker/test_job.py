@@ -150,6 +150,22 @@ def test_footage_that_is_deleted(pictures: Path, tmp_path: Path, monkeypatch: py
     assert result_digest(job) == digest
 
 
+def test_footage_that_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip, job = tmp_path / "clip.mp4", tmp_path / "job"
+    shutil.copy(DEMO, clip)
+    whole, settings = clip.read_bytes(), CaptureSettings(end=1.0)
+    digest = take_digest(capture_take(clip, settings).take)
+    make_job(job, JobRequest(str(clip), settings))
+    with monkeypatch.context() as patch:
+        patch.setattr("dir_core.footage._QUEUE_LENGTH", 1)
+        at_frame(patch, CHUNK + 2, lambda: clip.write_bytes(whole[: len(whole) // 8]))
+        assert str(clip) in run_to_error(job, "footage").sentence
+    assert (job / CHUNKS / "000000.npz").exists()
+    clip.write_bytes(whole)
+    assert run(job)[0] == 0
+    assert result_digest(job) == digest
+
+
 def fill_disk(monkeypatch: pytest.MonkeyPatch, where: str, name: str) -> None:
     """Writing a file of this name fails as on a full disk."""
 
