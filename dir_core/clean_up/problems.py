@@ -27,7 +27,7 @@ ProblemKind = Literal["lost", "unsure", "exchanged", "jump", "joints", "touch"]
 UNSURE: Final = 0.6
 """Mean confidence of a frame below which a hand is worth a look: hands seen well have 0.9, wrong ones 0.3 to 0.5."""
 
-_JOINED = 0.25  # seconds; what lies nearer together is one place to look at
+_JOINED = 0.5  # seconds; what lies nearer together is one place to look at
 _SHORTEST_GAP = 0.2  # seconds; shorter ones are filled better than anybody could by hand
 _SHORTEST_DOUBT = 0.1
 _FAR_OUTSIDE = float(np.radians(15.0))  # people differ by some degrees, and estimators err by five
