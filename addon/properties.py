@@ -58,6 +58,20 @@ def _tell_footage(part: str) -> Callable[[Any, Any], None]:
     return tell
 
 
+_target_listeners: Final[list[Callable[[Any], None]]] = []
+
+
+def listen_to_target(listener: Callable[[Any], None]) -> None:
+    """Call `listener` with the scene whenever another rig is chosen to get the hands."""
+    if listener not in _target_listeners:
+        _target_listeners.append(listener)
+
+
+def _tell_target(self: Any, _context: Any) -> None:
+    for listener in _target_listeners:
+        listener(self.id_data)
+
+
 def _is_camera(_self: Any, item: Any) -> bool:
     return item.type == "CAMERA"
 
@@ -406,6 +420,92 @@ class HandsReview(bpy.types.PropertyGroup):  # type: ignore[misc]
     )
 
 
+class HandsMappedBone(bpy.types.PropertyGroup):  # type: ignore[misc]
+    """One joint of a hand and the rig's bone that turns with it. `name` is shown."""
+
+    side: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
+    joint: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
+    bone: bpy.props.StringProperty(  # type: ignore[valid-type]
+        name="Bone", description="Bone of the rig that turns with this joint; empty if the rig has none"
+    )
+
+
+class HandsRetarget(bpy.types.PropertyGroup):  # type: ignore[misc]
+    """The rig that gets the hands of the active take, and how."""
+
+    target: bpy.props.PointerProperty(  # type: ignore[valid-type]
+        name="Rig",
+        description="Armature of the character that gets the hands",
+        type=bpy.types.Object,
+        poll=_is_armature,
+        update=_tell_target,
+    )
+    rig_name: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
+    note: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
+    bones: bpy.props.CollectionProperty(type=HandsMappedBone)  # type: ignore[valid-type]
+    active_bone: bpy.props.IntProperty(  # type: ignore[valid-type]
+        name="Active Bone", default=0, min=0, options={"HIDDEN"}
+    )
+    use_left: bpy.props.BoolProperty(  # type: ignore[valid-type]
+        name="Left Hand", description="Key the left hand of the rig", default=True
+    )
+    use_right: bpy.props.BoolProperty(  # type: ignore[valid-type]
+        name="Right Hand", description="Key the right hand of the rig", default=True
+    )
+    wrist: bpy.props.EnumProperty(  # type: ignore[valid-type]
+        name="Wrist",
+        description="What of the wrist is keyed beside the fingers",
+        items=(
+            ("NONE", "Fingers Only", "The hands stay where the body's animation has them"),
+            ("ROTATION", "Rotation", "The hands also turn as the captured ones"),
+            ("POSITION", "Rotation and Position", "The hands also go where the captured ones are in the scene"),
+        ),
+        default="NONE",
+    )
+    fingers: bpy.props.EnumProperty(  # type: ignore[valid-type]
+        name="Fingers",
+        description="What the fingers of rig and capture have in common",
+        items=(
+            ("directions", "Point Alike", "Every bone points where the captured one points, seen from the hand"),
+            ("angles", "Bend Alike", "Every joint bends by the captured angle, from the rig's own rest pose"),
+        ),
+        default="directions",
+    )
+    wrist_mode: bpy.props.EnumProperty(  # type: ignore[valid-type]
+        name="Wrist Turns",
+        description="What the wrists of rig and capture have in common",
+        items=(
+            ("match", "Point Alike", "The hand points where the captured one points in the scene"),
+            ("delta", "Turn Alike", "The hand turns as the captured one since its rest pose, from the rig's own"),
+        ),
+        default="match",
+    )
+    use_range: bpy.props.BoolProperty(  # type: ignore[valid-type]
+        name="Range", description="Key a part of the take only", default=False
+    )
+    first: bpy.props.IntProperty(  # type: ignore[valid-type]
+        name="First Frame", description="First scene frame that is keyed", default=1
+    )
+    last: bpy.props.IntProperty(  # type: ignore[valid-type]
+        name="Last Frame", description="Last scene frame that is keyed", default=250
+    )
+    weight: bpy.props.FloatProperty(  # type: ignore[valid-type]
+        name="Weight",
+        description="How much of the capture is seen over the animation below it",
+        subtype="FACTOR",
+        min=0.0,
+        max=1.0,
+        default=1.0,
+    )
+    fade: bpy.props.IntProperty(  # type: ignore[valid-type]
+        name="Fade",
+        description="Frames over which the capture comes in at its start and goes out at its end",
+        min=0,
+        soft_max=48,
+        default=0,
+    )
+
+
 class HandsScene(bpy.types.PropertyGroup):  # type: ignore[misc]
     """Everything of the add-on in one scene."""
 
@@ -415,6 +515,7 @@ class HandsScene(bpy.types.PropertyGroup):  # type: ignore[misc]
     takes: bpy.props.CollectionProperty(type=HandsTake)  # type: ignore[valid-type]
     active_take: bpy.props.IntProperty(name="Active Take", default=0, min=0)  # type: ignore[valid-type]
     review: bpy.props.PointerProperty(type=HandsReview)  # type: ignore[valid-type]
+    retarget: bpy.props.PointerProperty(type=HandsRetarget)  # type: ignore[valid-type]
 
 
 CLASSES: Final[tuple[type, ...]] = (
@@ -424,6 +525,8 @@ CLASSES: Final[tuple[type, ...]] = (
     HandsKeying,
     HandsTake,
     HandsReview,
+    HandsMappedBone,
+    HandsRetarget,
     HandsScene,
 )
 
@@ -438,3 +541,4 @@ def unregister() -> None:
     delattr(bpy.types.Scene, SCENE_PROPERTY)
     _clean_up_listeners.clear()
     _footage_listeners.clear()
+    _target_listeners.clear()
