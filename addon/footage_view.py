@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from dir_core.camera import field_of_view_from_focal_length, focal_length_from_field_of_view, make_camera_matrix
 from dir_core.errors import FootageError
+from dir_core.footage_facts import focal_length_from_metadata
 from dir_core.take import Take
 
-from . import keying
+from . import keying, ticker
 from .axes import camera_to_blender
 from .properties import SCENE_PROPERTY, listen_to_footage
 
@@ -151,6 +152,7 @@ def relink(clip: Any, path: Path) -> None:
         if image.filepath and bpy.path.abspath(image.filepath) == before:
             image.filepath = str(first)
     clip.filepath = str(first)
+    _stated_lenses.pop(clip.filepath, None)
     look_for_files()
 
 
@@ -595,20 +597,29 @@ def is_missing(clip: Any) -> bool:
     return clip.filepath in _missing
 
 
+def states_lens(clip: Any) -> bool:
+    """Whether the file of a clip said which lens filmed it when `look_for_files` last looked."""
+    return _stated_lenses.get(clip.filepath) is not None
+
+
 def can_be_read(clip: Any) -> bool:
     """Whether there is a clip whose file was there; one that is gone has a made-up size and length."""
     return clip is not None and bool(clip.size[0]) and not is_missing(clip)
 
 
 def look_for_files() -> None:
-    """See which footage is where it was. Reads folders: for operators and handlers, never for drawing."""
+    """See which footage is where it was, and what it says about its lens. Reads files: never for drawing."""
     _missing.clear()
     for clip in bpy.data.movieclips:
-        if not Path(bpy.path.abspath(clip.filepath, library=clip.library)).exists():
+        path = Path(bpy.path.abspath(clip.filepath, library=clip.library))
+        if not path.exists():
             _missing.add(clip.filepath)
+        elif clip.filepath not in _stated_lenses:
+            _stated_lenses[clip.filepath] = focal_length_from_metadata(path, tuple(clip.size))
 
 
 _missing: Final[set[str]] = set()
+_stated_lenses: Final[dict[str, float | None]] = {}  # path as the clip has it -> focal length in pixels
 _owner: Final = object()  # of the message bus subscriptions
 
 
@@ -632,6 +643,9 @@ def _choose_lens(scene: Any, footage: Any, size: tuple[int, int]) -> tuple[Array
         return read_lens(camera, scene, size), f': the lens of "{camera.name}".'
     if footage.focal_source == "TRACKING":
         return _read_tracking_lens(footage.clip, size)
+    stated = _stated_lenses.get(footage.clip.filepath)
+    if footage.focal_source == "METADATA" and stated is not None:
+        return make_camera_matrix(size, stated), ", as the file says."
     matrix = make_camera_matrix(size, focal_length_from_field_of_view(footage.field_of_view, size[0]))
     if footage.focal_source == "METADATA":
         return matrix, ", as the field of view says: the file does not tell its lens."
@@ -675,6 +689,7 @@ def _keep_step() -> None:
         camera, clip = camera_of(scene), getattr(scene, SCENE_PROPERTY).footage.clip
         if not shows_in_step(scene) and is_prepared(camera, clip):  # otherwise the panel offers it
             show_in_scene(scene)
+    ticker.redraw()
 
 
 @bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
@@ -687,6 +702,7 @@ def _on_undo(*_: Any) -> None:
 @bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
 def _on_load(*_: Any) -> None:
     """Look for the footage, and listen again: a new file forgets its listeners."""
+    _stated_lenses.clear()
     look_for_files()
     _subscribe()
 
@@ -718,6 +734,7 @@ def unregister() -> None:
     for handlers, handler in _HANDLERS:
         handlers.remove(handler)
     _missing.clear()
+    _stated_lenses.clear()
 
 
 def _source(take: Take) -> dict[str, Any]:

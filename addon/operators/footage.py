@@ -62,6 +62,8 @@ class HANDS_OT_load_footage(HandsOperator):
         if self.use_size:
             footage_view.set_render_size(scene, tuple(clip.size))
         footage_view.use_footage(scene, clip, start=self.start)
+        if footage_view.states_lens(clip) and hands.footage.focal_source == "FIELD_OF_VIEW":
+            hands.footage.focal_source = "METADATA"  # what the file says is better than a guess
         hands.capture.first, hands.capture.last = footage_view.footage_range(scene)
         if self.use_camera:
             scene.camera = footage_view.camera_of(scene)

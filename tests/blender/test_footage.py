@@ -2,6 +2,8 @@
 
 import math
 import shutil
+import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -211,6 +213,32 @@ def test_the_lens_of_any_scene_camera_projects_as_its_renders_do(scene, fit, siz
     in_blender = np.stack([points[:, 0], points[:, 2], -points[:, 1]], axis=-1)
     matrix = footage_view.read_lens(camera, scene, picture)
     np.testing.assert_allclose(pixels_of(scene, camera, in_blender, picture), project(points, matrix), atol=0.01)
+
+
+def write_lens(picture, millimetres):
+    """Add EXIF that states the focal length of a full-frame camera to a PNG file, before what Blender writes there."""
+    pointer = struct.pack("<HHHIII", 1, 0x8769, 4, 1, 26, 0)
+    exif = b"II*\0" + struct.pack("<I", 8) + pointer + struct.pack("<HHHIHHI", 1, 0xA405, 3, 1, millimetres, 0, 0)
+    chunk = b"eXIf" + exif
+    data = picture.read_bytes()
+    end = data.index(b"IHDR") + 4 + 13 + 4
+    picture.write_bytes(
+        data[:end] + struct.pack(">I", len(exif)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[end:]
+    )
+
+
+def test_the_lens_that_the_file_states_is_believed_first(scene, tmp_path):
+    write_lens(write_pictures(tmp_path, 2) / "shot_0001.png", 27)
+    footage = load(tmp_path)
+    assert footage.focal_source == "METADATA"
+    matrix, sentence = footage_view.camera_matrix_of(scene)
+    assert matrix[0, 0] == pytest.approx(64 * 27 / 36)
+    assert sentence.endswith("as the file says.")
+    assert footage_view.camera_of(scene).data.lens == pytest.approx(27.0)
+    footage.clip = footage_view.load_footage(MOVIE)
+    matrix, sentence = footage_view.camera_matrix_of(scene)
+    assert matrix[0, 0] == pytest.approx(footage.clip.size[0] / 2 / math.tan(math.radians(30)))
+    assert sentence.endswith("the file does not tell its lens.")
 
 
 def test_a_camera_of_the_users_own_keeps_its_lens(scene):
