@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import ctypes
 import hashlib
-import importlib.util
 import json
 import os
 import platform
@@ -24,14 +23,17 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent
 LOCKS = ROOT / "locks"
 
-PYTHONS = {(3, 11): "Blender 4.5 LTS", (3, 13): "Blender 5.2 LTS"}
-"""Pythons for which Blender is published as a module and a lock file is kept here."""
+PYTHONS = {(3, 11): "4.5", (3, 13): "5.2"}
+"""Pythons for which Blender is published as a module and a lock file is kept here, each with its Blender LTS."""
+
+BLENDERS = {"4.2": (3, 11), "4.5": (3, 11), "5.0": (3, 11), "5.2": (3, 13)}
+"""Blenders that the add-on is tested with, each with its Python; locks/blender-*.txt says which release."""
 
 MACHINES = {"Linux": ("x86_64",), "Windows": ("AMD64",), "Darwin": ("arm64",)}
 """Platforms for which every locked package has a wheel."""
@@ -67,7 +69,7 @@ RELEASE_PYTHON = (3, 11)
 DEMO_VIDEO = ROOT / "blender_assets" / "demo" / "two_hands.mp4"
 DEMO_TRUTH = ROOT / "blender_assets" / "demo" / "two_hands.truth.npz"
 
-BLENDER_TEST_SECONDS = 1200
+SUITE_SECONDS = {"blender": 1200, "gui": 3600}
 """The tests inside Blender are killed after this: its module can hang at interpreter exit."""
 
 STAMP = "two_hand_capture.json"
@@ -103,7 +105,7 @@ class StepError(BuildError):
 def python_problem(version: Sequence[int], system: str, machine: str) -> str | None:
     """One sentence that says why this Python cannot be used, or None if it can."""
     if tuple(version[:2]) not in PYTHONS:
-        good = " or ".join(f"Python {major}.{minor} ({name})" for (major, minor), name in PYTHONS.items())
+        good = " or ".join(f"Python {major}.{minor} (Blender {name} LTS)" for (major, minor), name in PYTHONS.items())
         return (
             f"Python {version[0]}.{version[1]} cannot load Blender as a module, "
             f"run build_addon.py with {good}, for example: python3.11 build_addon.py demo"
@@ -112,6 +114,39 @@ def python_problem(version: Sequence[int], system: str, machine: str) -> str | N
         good = ", ".join(f"{name} ({'/'.join(machines)})" for name, machines in MACHINES.items())
         return f"Blender is not published as a module for {system} ({machine}), run build_addon.py on one of: {good}."
     return None
+
+
+class Interpreter(NamedTuple):
+    """A Python that environments are made with."""
+
+    command: str
+    version: tuple[int, int]
+
+
+def running_python() -> Interpreter:
+    """The base of the Python that runs this script, because the script may run in an environment that is emptied."""
+    return Interpreter(getattr(sys, "_base_executable", None) or sys.executable, sys.version_info[:2])
+
+
+def find_python(version: tuple[int, int], named: Sequence[Path] = ()) -> Interpreter:
+    """A Python of a version: one that was named, the running one, one on PATH or one of pyenv's.
+
+    Raises:
+        BuildError: there is none.
+    """
+    name = f"python{version[0]}.{version[1]}"
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    found = [str(path) for path in named]
+    found += [running_python().command, shutil.which(name) or ""]
+    found += [str(path) for path in sorted(pyenv.glob(f"{version[0]}.{version[1]}.*/bin/{name}"), reverse=True)]
+    for command in filter(None, found):
+        # pyenv puts stand-ins on PATH that only complain, so each has to answer for itself.
+        if interpreter_version(Path(command), needs="ensurepip") == list(version):
+            return Interpreter(command, version)
+    raise BuildError(
+        f"There is no {name} that can make environments on PATH or in {pyenv}, install it (with its venv package) "
+        f"or name one: --python /path/to/{name}"
+    )
 
 
 def missing_libraries() -> dict[str, str]:
@@ -157,6 +192,17 @@ def lock_file(with_tests: bool) -> Path:
     return LOCKS / f"python{sys.version_info[0]}.{sys.version_info[1]}{'-test' if with_tests else ''}.txt"
 
 
+def blender_lock(blender: str) -> Path:
+    """The lock file of a Blender that is only tested with: its module, what a capture needs, and pytest."""
+    return LOCKS / f"blender-{blender}.txt"
+
+
+def included_locks(path: Path) -> list[Path]:
+    """A lock file and the ones it includes."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [path, *(path.parent / line[3:].strip() for line in lines if line.startswith("-r "))]
+
+
 def lock_hash(path: Path) -> str:
     """Hash of a lock file together with the lock files it includes."""
     digest = hashlib.sha256()
@@ -178,22 +224,22 @@ def read_stamp(folder: Path) -> dict[str, Any]:
 
 def write_stamp(folder: Path, finished: bool, locks: dict[str, str]) -> None:
     """Note what is installed, whole or not at all; `finished` False marks an installation under way."""
-    stamp = {"finished": finished, "python": list(sys.version_info[:2]), "locks": locks}
+    stamp = {"finished": finished, "locks": locks}
     temporary = folder / f"{STAMP}.new"
     temporary.write_text(json.dumps(stamp, indent=1), encoding="utf-8")
     temporary.replace(folder / STAMP)
 
 
-def interpreter_version(python: Path) -> list[int]:
-    """(major, minor) of an interpreter, empty if it does not run."""
+def interpreter_version(python: Path, needs: str = "pip") -> list[int]:
+    """(major, minor) of an interpreter, empty if it does not run or lacks the module it needs."""
     if not python.exists():
         return []
-    command = [str(python), "-I", "-c", "import sys, pip; print(*sys.version_info[:2])"]
+    command = [str(python), "-I", "-c", f"import sys, {needs}; print(*sys.version_info[:2])"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     return [int(word) for word in result.stdout.split()] if result.returncode == 0 else []
 
 
-def plan_environment(folder: Path, lock: Path) -> str:
+def plan_environment(folder: Path, lock: Path, version: tuple[int, int] = sys.version_info[:2]) -> str:
     """What has to be done to an environment: "nothing", "install" into it, or "make" it (again).
 
     Raises:
@@ -202,14 +248,13 @@ def plan_environment(folder: Path, lock: Path) -> str:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return "make"
     stamp = read_stamp(folder)
-    version = interpreter_version(environment_python(folder))
-    usable = version == list(sys.version_info[:2])
+    usable = interpreter_version(environment_python(folder)) == list(version)
     if not stamp:
         if usable:
             return "install"
         raise BuildError(
             f"{folder} holds something that build_addon.py did not make for Python "
-            f"{sys.version_info[0]}.{sys.version_info[1]}, remove or rename it and run this again."
+            f"{version[0]}.{version[1]}, remove or rename it and run this again."
         )
     if not usable or not stamp.get("finished"):
         return "make"
@@ -224,8 +269,30 @@ def prepare_environment(with_tests: bool) -> Path:
     """
     check_machine()
     folder = environment_folder()
+    if with_tests:
+        holds = "Blender and the test tools; about 1 GB, or 4 GB where torch comes with CUDA"
+    else:
+        holds = "Blender as a module and the libraries around it; about 0.5 GB"
     with only_one_at_a_time(folder):
-        bring_up_to_date(folder, lock_file(with_tests), with_tests)
+        bring_up_to_date(folder, lock_file(with_tests), holds, running_python())
+    return environment_python(folder)
+
+
+def prepare_blender(blender: str, python: Interpreter) -> Path:
+    """The interpreter of an environment with a certain Blender and the test tools.
+
+    That of the running Python is the usual one, others lie beside it.
+
+    Raises:
+        BuildError: this machine cannot be used, or the packages cannot be installed.
+    """
+    if blender == PYTHONS.get(sys.version_info[:2]):
+        return prepare_environment(with_tests=True)
+    check_machine()
+    usual = environment_folder()
+    folder = usual.with_name(f"{usual.name}-blender-{blender}")
+    with only_one_at_a_time(folder):
+        bring_up_to_date(folder, blender_lock(blender), f"Blender {blender} and pytest; about 1 GB", python)
     return environment_python(folder)
 
 
@@ -260,36 +327,37 @@ def try_lock(descriptor: int) -> bool:
     return True
 
 
-def bring_up_to_date(folder: Path, lock: Path, with_tests: bool) -> None:
+def bring_up_to_date(folder: Path, lock: Path, holds: str, base: Interpreter) -> None:
     """Do to an environment what has to be done, saying what and how long it took."""
     python = environment_python(folder)
-    plan = plan_environment(folder, lock)
+    plan = plan_environment(folder, lock, base.version)
     if plan == "nothing":
         return
     if plan == "make":
         with timed_step(f"Making the Python environment {folder}"):
-            make_environment(folder)
+            make_environment(folder, base)
     installed = {} if plan == "make" else read_stamp(folder).get("locks", {})
     write_stamp(folder, False, installed)
-    if with_tests:
-        title = f"Installing {lock.name} (Blender and the test tools; about 1 GB, or 4 GB where torch comes with CUDA)"
-    else:
-        title = f"Installing {lock.name} (Blender as a module and the libraries around it; about 0.5 GB)"
-    with timed_step(title):
+    with timed_step(f"Installing {lock.name} ({holds})"):
         install_packages(python, lock, folder / "install.log")
     with timed_step("Loading Blender once"):
         probe_blender(python)
     # A lock file installed earlier no longer holds if this one changed what it includes.
-    names = [lock_file(False).name, lock.name]
-    write_stamp(folder, True, {name: lock_hash(LOCKS / name) for name in names})
+    write_stamp(folder, True, {each.name: lock_hash(each) for each in included_locks(lock)})
 
 
-def make_environment(folder: Path) -> None:
-    """Make an empty environment with pip, in place of whatever an earlier attempt has left there."""
-    if importlib.util.find_spec("ensurepip") is None:
+def make_environment(folder: Path, base: Interpreter | None = None) -> None:
+    """Make an empty environment with pip, in place of whatever an earlier attempt has left there.
+
+    Args:
+        folder: where.
+        base: the Python it is made with, by default the one that runs this script.
+    """
+    base = base or running_python()
+    if not interpreter_version(Path(base.command), needs="ensurepip"):
         raise BuildError(
             "This Python cannot make environments, on Debian or Ubuntu install them with: "
-            f"apt-get install python{sys.version_info[0]}.{sys.version_info[1]}-venv"
+            f"apt-get install python{base.version[0]}.{base.version[1]}-venv"
         )
     try:
         # The stamp comes first and stays, so that a folder left half-made is known as our own.
@@ -302,9 +370,7 @@ def make_environment(folder: Path) -> None:
                 entry.unlink()
     except OSError as error:
         raise BuildError(f"Cannot write into {folder}: {error.strerror}; remove it or free its files.") from error
-    # The base interpreter, because this script may itself run in the environment that was just emptied.
-    base = getattr(sys, "_base_executable", None) or sys.executable
-    result = subprocess.run([base, "-m", "venv", str(folder)], capture_output=True, text=True, check=False)
+    result = subprocess.run([base.command, "-m", "venv", str(folder)], capture_output=True, text=True, check=False)
     if result.returncode:
         print_last_lines(result.stdout + result.stderr)
         raise BuildError(f"Cannot make a Python environment in {folder}, see the lines above.")
@@ -560,55 +626,118 @@ def size_text(size: int) -> str:
 # --------------------------------------------------------------------------------------------------
 
 
-def test(arguments: Sequence[str]) -> int:
-    """Run the checkers and every test; print a summary; return the exit code.
+class Tally:
+    """What was run so far: a line each for the table, and the number of tests."""
 
-    Paths among the arguments choose tests, the rest goes to every pytest run.
-    """
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, str, float]] = []
+        self.passed = self.failed = self.skipped = 0
+
+    def check(self, title: str, command: Sequence[str]) -> None:
+        """Run a checker, which is clean or has failed."""
+        started = time.monotonic()
+        say(f"{title} ...")
+        clean = subprocess.run(command, check=False, env=clean_environment(), cwd=ROOT).returncode == 0
+        self.rows.append((title, "clean" if clean else "FAILED", time.monotonic() - started))
+        self.failed += not clean
+
+    def suite(self, python: Path, name: str, arguments: Sequence[str], on: str = "") -> None:
+        """Run a folder of tests with an environment's interpreter.
+
+        Paths among the arguments choose tests, the rest goes to pytest; nothing is run if all paths lead elsewhere.
+        """
+        folder = ROOT / "tests" / name
+        chosen = [word for word in arguments if (ROOT / word.split("::")[0]).exists()]
+        options = [word for word in arguments if word not in chosen]
+        paths = [word for word in chosen if (ROOT / word.split("::")[0]).resolve() in (folder, *folder.rglob("*"))]
+        if chosen and not paths:
+            return
+        started = time.monotonic()
+        title = f"tests/{name}{on}"
+        say(f"pytest {title} ...")
+        seconds = SUITE_SECONDS.get(name)
+        counts, problem = run_pytest(python, [*(paths or [f"tests/{name}"]), *options], seconds)
+        # With -k or -m one of the runs may rightly have nothing to do; that none had is caught in the end.
+        if problem == "no tests" and options:
+            problem = ""
+        self.passed, self.skipped = self.passed + counts[0], self.skipped + counts[2]
+        self.failed += counts[1] + bool(problem)
+        text = problem or f"{counts[0]} passed, {counts[1]} failed, {counts[2]} skipped"
+        self.rows.append((title, text, time.monotonic() - started))
+
+    def tell(self) -> int:
+        """Print the table; return the exit code."""
+        if not self.passed + self.failed + self.skipped:
+            self.rows.append(("tests", "no test was run", 0.0))
+            self.failed += 1
+        say()
+        width = max(len(title) for title, _, _ in self.rows)
+        for title, text, seconds in self.rows:
+            say(f"{title:<{width}} {text:<40} {seconds:7.1f} s")
+        say(f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped")
+        return 1 if self.failed else 0
+
+
+def test(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    """Run what was asked for, print a table, return the exit code; `arguments` are paths of tests and pytest's own."""
+    tally = Tally()
+    if options.gui:
+        test_gui(tally, arguments)
+    elif options.blender or options.all_blenders:
+        blenders = [options.blender] if options.blender else list(BLENDERS)
+        # All of them before the first environment is made.
+        pythons = {blender: find_python(BLENDERS[blender], options.python) for blender in blenders}
+        for blender, python in pythons.items():
+            test_blender(tally, blender, python, arguments)
+    else:
+        another = another_blender(options.python) if options.another else None
+        test_everything(tally, arguments)
+        if another:
+            test_blender(tally, *another, arguments)
+    return tally.tell()
+
+
+def test_everything(tally: Tally, arguments: Sequence[str]) -> None:
+    """The checkers and every test that needs no window, with the running Python and its Blender."""
     python = prepare_environment(with_tests=True)
-    chosen = [word for word in arguments if (ROOT / word.split("::")[0]).exists()]
-    options = [word for word in arguments if word not in chosen]
-    rows: list[tuple[str, str, float]] = []
-    passed = failed = skipped = 0
-
     for title, command in (
         ("ruff check", ["ruff", "check", "--quiet", "."]),
         ("ruff format", ["ruff", "format", "--quiet", "--check", "."]),
         ("mypy", ["mypy", "--no-error-summary"]),
     ):
-        started = time.monotonic()
-        say(f"{title} ...")
-        result = subprocess.run([str(python), "-m", *command], check=False, env=clean_environment(), cwd=ROOT)
-        rows.append((title, "clean" if result.returncode == 0 else "FAILED", time.monotonic() - started))
-        failed += result.returncode != 0
-
+        tally.check(title, [str(python), "-m", *command])
     for name in ("core", "worker", "blender"):
-        folder = ROOT / "tests" / name
-        paths = [word for word in chosen if (ROOT / word.split("::")[0]).resolve() in (folder, *folder.rglob("*"))]
-        if chosen and not paths:
-            continue
-        if not chosen and name == "worker" and not folder.is_dir():
-            continue
-        started = time.monotonic()
-        say(f"pytest tests/{name} ...")
-        counts, problem = run_pytest(
-            python, [*(paths or [f"tests/{name}"]), *options], BLENDER_TEST_SECONDS if name == "blender" else None
-        )
-        # With -k or -m one of the runs may rightly have nothing to do; that none had is caught below.
-        if problem == "no tests" and options:
-            problem = ""
-        passed, failed, skipped = passed + counts[0], failed + counts[1] + bool(problem), skipped + counts[2]
-        text = problem or f"{counts[0]} passed, {counts[1]} failed, {counts[2]} skipped"
-        rows.append((f"tests/{name}", text, time.monotonic() - started))
-    if not passed + failed + skipped:
-        rows.append(("tests", "no test was run", 0.0))
-        failed += 1
+        tally.suite(python, name, arguments)
 
-    say()
-    for title, text, seconds in rows:
-        say(f"{title:<14} {text:<40} {seconds:7.1f} s")
-    say(f"{passed} passed, {failed} failed, {skipped} skipped")
-    return 1 if failed else 0
+
+def test_blender(tally: Tally, blender: str, base: Interpreter, arguments: Sequence[str]) -> None:
+    """The tests that Blender's version matters to; those of the worker once for each Python."""
+    python = prepare_blender(blender, base)
+    for name in ("worker", "blender") if blender in PYTHONS.values() else ("blender",):
+        tally.suite(python, name, arguments, f" on Blender {blender}")
+
+
+def another_blender(named: Sequence[Path]) -> tuple[str, Interpreter] | None:
+    """One Blender besides that of the running Python, another one each day, among those that there is a Python for."""
+    others = [name for name in BLENDERS if name != PYTHONS.get(sys.version_info[:2])]
+    first = time.gmtime().tm_yday % len(others)
+    for blender in others[first:] + others[:first]:
+        try:
+            python = find_python(BLENDERS[blender], named)
+        except BuildError as error:
+            say(f"Blender {blender} is left out: {error}")
+        else:
+            say(f"Today's other Blender is {blender}.")
+            return blender, python
+    return None
+
+
+def test_gui(tally: Tally, arguments: Sequence[str]) -> None:
+    """The tests in a Blender with a window; pictures of each are in out/gui afterwards."""
+    python = prepare_environment(with_tests=True)
+    run_step("Looking for a Blender with a window", [python, ROOT / "tests" / "gui" / "windowed.py"])
+    tally.suite(python, "gui", arguments)
+    say(f"Pictures and logs are in {ROOT / 'out' / 'gui'}")
 
 
 def run_pytest(python: Path, arguments: Sequence[str], seconds: float | None) -> tuple[tuple[int, int, int], str]:
@@ -925,7 +1054,17 @@ def make_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("demo", help="capture a video and build a .blend with both hands from it")
     command.add_argument("video", nargs="?", type=Path, help="without one, the clip that comes with the project")
     command.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="folder for the results (out/NAME)")
-    commands.add_parser("test", help="run the checkers and all tests; more arguments go to pytest", add_help=False)
+    command = commands.add_parser(
+        "test", help="run the checkers and all tests; more arguments go to pytest", allow_abbrev=False
+    )
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--blender", choices=tuple(BLENDERS), help="only the tests inside Blender, on this one")
+    which.add_argument("--all-blenders", action="store_true", help=f"the same on all of them: {', '.join(BLENDERS)}")
+    which.add_argument("--another", action="store_true", help="everything, and one more Blender, another one each day")
+    which.add_argument("--gui", action="store_true", help="the tests in a Blender with a window (Linux)")
+    command.add_argument(
+        "--python", type=Path, action="append", default=[], metavar="PATH", help="a Python to make environments with"
+    )
     command = commands.add_parser("zip", help="build the extension that Blender installs")
     command.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="folder for the zips (dist)")
     which = command.add_mutually_exclusive_group()
@@ -946,7 +1085,7 @@ def main(arguments: Sequence[str]) -> int:
         if options.command == "demo":
             demo(options.video, options.output)
         elif options.command == "test":
-            return test(rest)
+            return test(options, rest)
         elif options.command == "zip":
             platforms = [options.platform] if options.platform else list(EXTENSION_PLATFORMS)
             zip_extension(options.output, [] if options.light else platforms)

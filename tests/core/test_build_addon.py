@@ -190,6 +190,95 @@ with build_addon.only_one_at_a_time(Path({str(tmp_path)!r})):
             process.communicate()
 
 
+def fake_python(path: Path, version: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\necho {version}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-ins are shell scripts")
+def test_a_python_is_found_where_it_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (other,) = set(build_addon.PYTHONS) - {sys.version_info[:2]}
+    name = f"python{other[0]}.{other[1]}"
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "pyenv"))
+    assert build_addon.find_python(sys.version_info[:2]) == build_addon.running_python()
+    with pytest.raises(build_addon.BuildError, match=f"There is no {name}"):
+        build_addon.find_python(other)
+    kept = fake_python(
+        tmp_path / "pyenv" / "versions" / f"{other[0]}.{other[1]}.9" / "bin" / name, f"{other[0]} {other[1]}"
+    )
+    assert build_addon.find_python(other) == (str(kept), other)
+    fake_python(tmp_path / "bin" / name, "stand-in: command not found; exit 127")
+    assert build_addon.find_python(other) == (str(kept), other), "a stand-in of pyenv's does not count"
+    on_path = fake_python(tmp_path / "bin" / name, f"{other[0]} {other[1]}")
+    assert build_addon.find_python(other) == (str(on_path), other)
+    named = fake_python(tmp_path / "mine", f"{other[0]} {other[1]}")
+    assert build_addon.find_python(other, [named]) == (str(named), other)
+
+
+def test_a_missing_python_is_told_before_any_environment_is_made(tmp_path: Path) -> None:
+    (other,) = set(build_addon.PYTHONS) - {sys.version_info[:2]}
+    result = run_script(
+        "test",
+        "--all-blenders",
+        TWO_HAND_CAPTURE_VENV=str(tmp_path / "venv"),
+        PATH=str(tmp_path / "bin"),
+        PYENV_ROOT=str(tmp_path / "pyenv"),
+    )
+    assert_one_sentence(result, f"There is no python{other[0]}.{other[1]}", "--python")
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_other_blender_gets_its_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build_addon, "find_python", lambda version, _named: build_addon.Interpreter("python", version))
+    days = []
+    for day in range(1, 4):
+        monkeypatch.setattr(time, "gmtime", lambda day=day: time.struct_time((2026, 1, day, 0, 0, 0, 0, day, 0)))
+        found = build_addon.another_blender([])
+        assert found is not None
+        assert found[1].version == build_addon.BLENDERS[found[0]]
+        days.append(found[0])
+    assert sorted(days) == sorted(set(build_addon.BLENDERS) - {build_addon.PYTHONS[sys.version_info[:2]]})
+
+
+def test_a_blender_without_a_python_gives_its_day_to_the_next(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def find(version: tuple[int, int], _named: object) -> build_addon.Interpreter:
+        if version != sys.version_info[:2]:
+            raise build_addon.BuildError("There is no such Python.")
+        return build_addon.Interpreter("python", version)
+
+    monkeypatch.setattr(build_addon, "find_python", find)
+    names = []
+    for day in range(1, 4):
+        monkeypatch.setattr(time, "gmtime", lambda day=day: time.struct_time((2026, 1, day, 0, 0, 0, 0, day, 0)))
+        found = build_addon.another_blender([])
+        names.append(found and found[0])
+    same = {name for name, version in build_addon.BLENDERS.items() if version == sys.version_info[:2]}
+    assert set(names) == (same - set(build_addon.PYTHONS.values()) or {None})
+    assert "is left out: There is no such Python." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("blender", build_addon.BLENDERS)
+def test_a_blender_is_tested_with_the_packages_that_go_with_its_python(blender: str) -> None:
+    def pins(*locks: Path) -> dict[str, str]:
+        lines = [line for lock in locks for line in lock.read_text().splitlines() if "==" in line]
+        return dict(line.split(" ;")[0].split("==") for line in lines if not line.startswith("#"))
+
+    major, minor = build_addon.BLENDERS[blender]
+    usual = [build_addon.LOCKS / f"python{major}.{minor}{kind}.txt" for kind in ("", "-test")]
+    locked = pins(build_addon.blender_lock(blender))
+    assert locked["bpy"].startswith(f"{blender}.")
+    assert {"numpy", "scipy", "opencv-python-headless", "ai-edge-litert", "pytest"} <= locked.keys()
+    shared = pins(*usual)
+    own = blender in build_addon.PYTHONS.values()
+    differing = {name for name in locked.keys() & shared.keys() if locked[name] != shared[name]}
+    assert differing == (set() if own else {"bpy"})
+
+
 def test_an_environment_without_pip_is_not_usable(tmp_path: Path) -> None:
     venv.create(tmp_path / "bare", with_pip=False)
     python = build_addon.environment_python(tmp_path / "bare")
@@ -272,7 +361,7 @@ def test_every_end_of_a_test_run_is_counted(
 ) -> None:
     (tmp_path / "test_one.py").write_text(source)
     arguments = [str(tmp_path / "test_one.py"), "-q", "-p", "no:cacheprovider", f"--rootdir={tmp_path}"]
-    got, said = build_addon.run_pytest(Path(sys.executable), arguments, 5.0)
+    got, said = build_addon.run_pytest(Path(sys.executable), arguments, 5.0 if problem.startswith("killed") else 60.0)
     assert got == counts
     assert problem in said
     assert bool(problem) == bool(said)
