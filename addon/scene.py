@@ -3,7 +3,7 @@
 Only the order of the steps lives here; each step lives in hand_rig, keying or footage_view.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from dir_core.clean_up.key_reduction import (
     KeyReduction,
-    ReducedCurve,
     map_curve,
     reduce_position_keys,
     reduce_rotation_keys,
@@ -23,6 +22,7 @@ from dir_core.conventions import SHAPE_COUNT, SIDES, Side
 from dir_core.errors import HandModelError, TakeError
 from dir_core.hand_model import HandModel, load_hand_models, open_hand_models
 from dir_core.take import HandTrack, Take
+from dir_core.worker.clean_up_client import ReducedHand
 
 from . import footage_view, hand_rig, keying
 from .axes import camera_to_blender
@@ -30,9 +30,6 @@ from .hand_rig import HandRig
 from .keying import Place, Span
 
 Array = NDArray[Any]
-
-HandCurves = Sequence[ReducedCurve]
-"""The reduced motion of one hand in a take's own axes: 16 rotations in the order of JOINTS, then the wrist's place."""
 
 CONFIDENCE_PROPERTY = "confidence"
 """Keyed on each armature object: mean key-point confidence 0..1, 0 where the hand was not seen."""
@@ -176,6 +173,30 @@ def build_library(models: Mapping[Side, HandModel], scene: Any) -> Any:
     return collection
 
 
+def show_take_footage(scene: Any, take: Take, clip: Any, start: int) -> Any:
+    """See that a take's hands have their camera and, with a clip, the footage behind them; returns the camera.
+
+    The scene's own footage camera is used if it shows the same clip, or none. Otherwise the take gets a camera of its
+    own lens, which is the scene's footage camera from then on if that place is free.
+    """
+    footage = scene.two_hands.footage
+    camera = footage_view.camera_of(scene)
+    if camera is not None and (clip is None or footage.clip in (None, clip)):
+        return camera
+    own = footage_view.add_camera(take, scene.collection)
+    if camera is None and footage.clip in (None, clip):
+        rate = footage_view.footage_frame_rate(take)
+        if rate is not None:
+            footage.picture_rate = rate.value
+        scene.two_hands.capture.mirrored = footage_view.is_mirrored(take)
+        footage_view.use_footage(scene, clip, camera=own, start=start)
+    elif clip is not None:
+        rate = footage_view.scene_frame_rate(scene)
+        ratio = _source_rate(take, clip, rate).value / rate.value
+        footage_view.show_footage(own, clip, start, ratio, mirrored=footage_view.is_mirrored(take))
+    return own
+
+
 def build_hands(take: Take, models: Mapping[Side, HandModel], collection: Any) -> dict[Side, HandRig]:
     """Build both hands with the shape and the size that the take has, in a collection of the current view layer."""
     hands: dict[Side, HandRig] = {}
@@ -255,7 +276,7 @@ def key_hand(
     frames: Array,
     place: Place,
     *,
-    curves: HandCurves | None = None,
+    curves: ReducedHand | None = None,
     rate: float = 1.0,
     span: Span | None = None,
 ) -> None:
@@ -281,9 +302,9 @@ def key_hand(
         maps = hand_rig.bone_maps(armature, side)
         rotations = {
             bone: map_curve(curve, matrix, rate=rate)
-            for bone, curve, matrix in zip(names, curves[:-1], maps.rotations, strict=True)
+            for bone, curve, matrix in zip(names, curves.rotations, maps.rotations, strict=True)
         }
-        locations = {names[0]: map_curve(curves[-1], maps.location, maps.offset, rate)}
+        locations = {names[0]: map_curve(curves.position, maps.location, maps.offset, rate)}
     armature[CONFIDENCE_PROPERTY] = 0.0
     armature.id_properties_ui(CONFIDENCE_PROPERTY).update(
         min=0.0, max=1.0, description="How surely the footage shows this hand; 0 where it was not seen"
@@ -306,10 +327,10 @@ def keyed_paths(side: Side) -> tuple[str, ...]:
     return (*turns, keying.bone_path(names[0], "location"), keying.property_path(CONFIDENCE_PROPERTY))
 
 
-def reduce_hand(track: HandTrack, frames: Array, reduce: KeyReduction) -> HandCurves:
-    """The fewest keys that keep the motion of a hand, its frames [T] as the unit of time; takes seconds."""
-    turns = reduce_rotation_keys(track.rotation, frames, reduce.angle)
-    return (*turns, *reduce_position_keys(np.asarray(track.translation)[:, None], frames, reduce.distance))
+def reduce_hand(track: HandTrack, time: Array, reduce: KeyReduction) -> ReducedHand:
+    """The fewest keys that keep the motion of a hand, over `time` [T] in any unit; takes seconds."""
+    (position,) = reduce_position_keys(np.asarray(track.translation)[:, None], time, reduce.distance)
+    return ReducedHand(tuple(reduce_rotation_keys(track.rotation, time, reduce.angle)), position)
 
 
 def count_keys(places: Iterable[Iterable[Any]], frames: int) -> tuple[int, int]:

@@ -19,12 +19,12 @@ from dir_core.conventions import SHAPE_COUNT, SIDES, Side
 from dir_core.errors import SettingsError, TakeError
 from dir_core.hand_model import open_hand_models
 from dir_core.take import FRAME_FIELDS, HandTrack, Take
+from dir_core.worker.clean_up_client import ReducedHand
 
 from . import footage_view, keying, layers
 from .hand_rig import bone_names, build_hand, find_side
 from .keying import Place, Span
 from .scene import (
-    HandCurves,
     build_hands,
     count_keys,
     find_models,
@@ -100,7 +100,7 @@ def key_take(
     item: Any,
     take: Take,
     *,
-    curves: Mapping[Side, HandCurves] | None = None,
+    curves: Mapping[Side, ReducedHand] | None = None,
     digest: str = "",
 ) -> KeyedTake:
     """Write the keys of a take on the hands of its row, in place of those that were written before.
@@ -139,7 +139,7 @@ def key_take(
         before = _read_mark(places[side].action).hands.get(side)
         span = _span_to_replace(item, frames[rows], before)
         hand = _cut_track(take.hand(side), rows)
-        cut = None if curves is None else [_cut_curve(curve, take.time, rows) for curve in curves[side]]
+        cut = None if curves is None else _cut_curves(curves[side], take.time, rows)
         key_hand(armature, side, hand, frames[rows], places[side], curves=cut, rate=rate, span=span)
         hidden, seen = take.hidden(side)[rows], bool(take.hand(side).observed.any())
         state = _hide_where_unseen(armature, places[side], hidden, frames[rows], seen=seen, span=span, before=before)
@@ -220,9 +220,13 @@ def _cut_track(track: HandTrack, rows: Array) -> HandTrack:
     return replace(track, **{name: getattr(track, name)[rows] for name in FRAME_FIELDS})
 
 
-def _cut_curve(curve: ReducedCurve, time: Array, rows: Array) -> ReducedCurve:
-    first, last = np.flatnonzero(rows)[[0, -1]]
-    return keying.cut_curve(curve, time, int(first), int(last))
+def _cut_curves(curves: ReducedHand, time: Array, rows: Array) -> ReducedHand:
+    first, last = (int(row) for row in np.flatnonzero(rows)[[0, -1]])
+
+    def cut(curve: ReducedCurve) -> ReducedCurve:
+        return keying.cut_curve(curve, time, first, last)
+
+    return ReducedHand(tuple(map(cut, curves.rotations)), cut(curves.position))
 
 
 def _make_hands(context: Any, item: Any, take: Take) -> tuple[dict[Side, Any], list[str]]:
