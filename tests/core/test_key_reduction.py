@@ -12,6 +12,8 @@ from dir_core.clean_up.key_reduction import (
     DEFAULT_ANGLE,
     DEFAULT_DISTANCE,
     KeyReduction,
+    map_curve,
+    product_matrix,
     reduce_position_keys,
     reduce_rotation_keys,
     sample_curve,
@@ -257,3 +259,55 @@ def test_handles_lead_forward_and_never_reach_past_each_other(roughness):
         assert np.all(curve.right_reach[:-1] > 0)
         assert np.all(curve.left_reach[1:] > 0)
         assert np.all(curve.right_reach[:-1] + curve.left_reach[1:] <= span * (1 + 1e-9))
+
+
+UNIT = st.lists(st.floats(-1, 1), min_size=4, max_size=4).filter(lambda q: np.linalg.norm(q) > 0.1)
+START, RATE = 7.0, 24.0
+
+
+@settings(derandomize=True, max_examples=25, deadline=None)
+@given(before=UNIT, after=UNIT)
+def test_rotation_keys_in_other_axes_and_in_frames(before: list[float], after: list[float]) -> None:
+    before, after = (np.array(q) / np.linalg.norm(q) for q in (before, after))
+    time = np.arange(40) / 30
+    quaternions = waving(time, 1)
+    (curve,) = reduce_rotation_keys(quaternions, time)
+    mapped = map_curve(curve, product_matrix(before, after), rate=RATE)
+    frames = START + RATE * time
+    turned = rotations.multiply(rotations.multiply(before, quaternions[:, 0]), after)
+    assert rotation_error(mapped, turned, frames) <= DEFAULT_ANGLE + FLOAT_NOISE
+    at = between_frames(time)
+    there = rotations.multiply(rotations.multiply(before, sample_curve(curve, time, at)), after)
+    assert sample_curve(mapped, frames, START + RATE * at) == pytest.approx(there, abs=1e-9)
+    assert np.array_equal(mapped.is_smooth, curve.is_smooth)
+    assert 2 < len(mapped.rows) < 40
+
+
+@settings(derandomize=True, max_examples=25, deadline=None)
+@given(turn=UNIT, offset=st.lists(st.floats(-2, 2), min_size=3, max_size=3))
+def test_position_keys_in_other_axes_and_in_frames(turn: list[float], offset: list[float]) -> None:
+    matrix = rotations.to_matrix(np.array(turn) / np.linalg.norm(turn))
+    time = np.arange(60) / 30
+    positions = np.stack([np.sin(3 * time), 0.2 * np.cos(7 * time), time**2], axis=-1)
+    (curve,) = reduce_position_keys(positions[:, None], time)
+    mapped, frames = map_curve(curve, matrix, np.array(offset), RATE), START + RATE * time
+    assert position_error(mapped, positions @ matrix.T + offset, frames) <= DEFAULT_DISTANCE + FLOAT_NOISE
+    at = between_frames(time)
+    there = sample_curve(curve, time, at) @ matrix.T + offset
+    assert sample_curve(mapped, frames, START + RATE * at) == pytest.approx(there, abs=1e-9)
+
+
+def test_a_reduction_can_be_ended() -> None:
+    time = np.arange(200) / 30
+    calls = []
+
+    def check() -> None:
+        calls.append(0)
+        if len(calls) == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        reduce_rotation_keys(waving(time), time, check=check)
+    assert len(calls) == 3
+    with pytest.raises(InterruptedError):
+        reduce_position_keys(waving(time), time, check=lambda: calls.clear() or check() or check() or check())
