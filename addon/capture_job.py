@@ -40,7 +40,7 @@ from dir_core.worker.protocol import (
     start_worker,
 )
 
-from . import log, takes, ticker
+from . import log, painter, takes, ticker
 from .preferences import takes_folder
 from .processes import own_python
 from .properties import SCENE_PROPERTY
@@ -306,7 +306,7 @@ def _step() -> float | None:
         if waiting:
             _start(waiting)
     if _look(_state.jobs) != before:
-        redraw()
+        painter.repaint("SIDEBAR", "STATUS")
     if any(job.is_active or job.phase == "waiting" for job in _state.jobs):
         return _TICK
     return _SLOW_TICK if any(job.phase in ("finished", "foreign") for job in _state.jobs) else None
@@ -444,6 +444,9 @@ def _deliver_finished() -> None:
                     deliver(job, bpy.context, scene)
         except HandCaptureError as error:
             log.note_mistake(str(error), job.log)
+        except Exception:  # the other captures go on
+            log.LOGGER.exception("The take of %s could not be added", job.folder)
+            log.note_mistake("A defect of the add-on kept a take from being added, it waits in the list of captures.")
 
 
 def deliver(job: Job, context: Any, scene: Any) -> None:
@@ -622,7 +625,6 @@ def _remove(job: Job) -> None:
     shutil.rmtree(job.folder, ignore_errors=True)
     if job in _state.jobs:
         _state.jobs.remove(job)
-    redraw()
 
 
 # --- words ---------------------------------------------------------------------------------------------------
@@ -650,17 +652,6 @@ def _duration(seconds: float) -> str:
 
 
 # --- Blender -------------------------------------------------------------------------------------------------
-
-
-def redraw() -> None:
-    """Draw the sidebars again; the views themselves show nothing of a job."""
-    manager: Any = bpy.context.window_manager
-    for window in manager.windows if manager else ():
-        for area in window.screen.areas:
-            if area.type == "VIEW_3D":
-                for region in area.regions:
-                    if region.type == "UI":
-                        region.tag_redraw()
 
 
 @bpy.app.handlers.persistent  # type: ignore[untyped-decorator]

@@ -5,27 +5,48 @@ from typing import Final
 
 import bpy
 
-from . import capture_job, capture_preview, footage_view, log, preferences, properties, takes, ticker
+from . import (
+    capture_job,
+    capture_preview,
+    clean_job,
+    footage_view,
+    log,
+    painter,
+    preferences,
+    properties,
+    takes,
+    ticker,
+)
 from .operators import capture as capture_operators
+from .operators import clean_up as clean_up_operators
+from .operators import export as export_operators
 from .operators import footage as footage_operators
 from .operators import rig
 from .panels import capture as capture_panel
+from .panels import clean_up as clean_up_panel
+from .panels import export as export_panel
 from .panels import footage as footage_panel
 
 MODULES: Final[tuple[ModuleType, ...]] = (
     log,
     ticker,
+    painter,
     properties,
     preferences,
     footage_view,
     takes,
+    clean_job,
     capture_job,
     capture_preview,
     footage_operators,
     capture_operators,
+    clean_up_operators,
     rig,
+    export_operators,
     footage_panel,
     capture_panel,
+    clean_up_panel,
+    export_panel,
 )
 """In the order of registration: what others refer to comes first, panels in the order of the work.
 

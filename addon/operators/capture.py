@@ -13,7 +13,7 @@ from dir_core.capture_settings import CaptureSettings
 from dir_core.errors import FootageError, HandCaptureError, SettingsError
 from dir_core.worker.protocol import JobRequest
 
-from .. import capture_job, capture_preview, footage_view, log
+from .. import capture_job, capture_preview, footage_view, log, painter
 from ..properties import SCENE_PROPERTY
 from .base import HandsOperator, refuse_poll
 
@@ -162,7 +162,7 @@ class _JobOperator(HandsOperator):
     def run(self, context: Any) -> set[str]:
         """Find the job and act; the panel shows what came of it."""
         self.act(context, capture_job.find_job(self.job))
-        capture_job.redraw()
+        painter.repaint("SIDEBAR", "STATUS")
         return {"FINISHED"}
 
 
@@ -436,7 +436,7 @@ class HANDS_OT_close_mistake(bpy.types.Operator):  # type: ignore[misc]
     def execute(self, _context: Any) -> set[str]:
         """Forget it."""
         log.forget_mistake()
-        capture_job.redraw()
+        painter.repaint("SIDEBAR")
         return {"FINISHED"}
 
 

@@ -6,7 +6,7 @@ import bpy
 from bl_ui.space_statusbar import STATUSBAR_HT_header
 from bl_ui.utils import PresetPanel
 
-from .. import capture_job, log, ticker
+from .. import capture_job, log, painter, ticker
 from ..operators.capture import (
     PRESET_FOLDER,
     HANDS_OT_add_captured,
@@ -25,7 +25,7 @@ from ..operators.capture import (
 from ..properties import SCENE_PROPERTY
 from .base import HandsPanel, draw_sentence
 
-_STATUS_TICK: Final = 0.5  # seconds between two drawings of the status bar
+_STATUS_TICK: Final = 0.5  # seconds between two looks at the status bar
 _NAME_LENGTH: Final = 32  # characters of a clip's name in the status bar
 
 
@@ -230,21 +230,12 @@ def _follow_status(_job: capture_job.Job) -> None:
 
 
 def _show_status() -> float | None:
-    """Keep our part in the status bar and drawn as long as a capture runs.
-
-    Other add-ons exchange the bar's draw function, and with it what was appended. The bar is no area of a screen and
-    cannot be tagged for drawing; setting its text to nothing does that, which only a modal operator would miss.
-    """
+    """Keep our part in the status bar as long as a capture runs: other add-ons exchange its draw function."""
     is_running = capture_job.active_job() is not None
     shown = draw_status in getattr(STATUSBAR_HT_header.draw, "_draw_funcs", ())
-    if is_running and not shown:
-        STATUSBAR_HT_header.append(draw_status)
-    elif shown and not is_running:
-        STATUSBAR_HT_header.remove(draw_status)
-    for window in bpy.context.window_manager.windows:
-        if not window.modal_operators:
-            with bpy.context.temp_override(window=window):
-                window.workspace.status_text_set_internal(None)
+    if is_running != shown:
+        (STATUSBAR_HT_header.append if is_running else STATUSBAR_HT_header.remove)(draw_status)
+        painter.repaint("STATUS")
     return _STATUS_TICK if is_running else None
 
 
