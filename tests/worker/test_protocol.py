@@ -191,6 +191,25 @@ def test_events_on_a_full_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "The disk is full." in capsys.readouterr().err
 
 
+def test_the_last_event_gets_the_room_of_the_previews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_chunk(tmp_path, 0, 0)
+    log = EventLog(tmp_path)
+    log.tell(event(1))
+    write = EventLog._write
+
+    def full(self: EventLog, one: Event) -> None:
+        if (tmp_path / PREVIEW).exists():
+            raise OutputError("Cannot write events.ndjson: No space left on device; make room for it.")
+        write(self, one)
+
+    monkeypatch.setattr(EventLog, "_write", full)
+    with pytest.raises(OutputError):
+        log.tell(event(2))
+    last = Event(time=1, stage="ended", error=JobError("output", "The disk is full."))
+    assert log.end(last)
+    assert EventReader(tmp_path).read() == [event(1), last]
+
+
 # --- state ---------------------------------------------------------------------------------------------------
 
 

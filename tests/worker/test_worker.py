@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from dir_core.worker.protocol import (
     CHUNKS,
     LOG,
     PAUSE,
+    PREVIEW,
     RESULT,
     Event,
     EventReader,
@@ -37,6 +40,8 @@ from dir_core.worker.protocol import (
 ROOT = Path(__file__).parents[2]
 REQUEST = JobRequest(str(ROOT / "blender_assets" / "demo" / "two_hands.mp4"), CaptureSettings(end=2.9))
 FRAMES, CHUNK = 88, 32
+SHORT = JobRequest(REQUEST.footage, CaptureSettings(end=1.3))
+SHORT_FRAMES = 40
 PATIENCE = 40  # seconds after which a process is killed and the test has failed
 
 Worker = subprocess.Popen[bytes]
@@ -129,33 +134,83 @@ def test_a_job_from_start_to_end(job: Path, start: Callable[[Path], Worker], dig
     assert (job / RESULT).stat().st_mtime_ns == before
 
 
-def test_killed_at_random_moments(tmp_path: Path, start: Callable[[Path], Worker], digest: str) -> None:
+@dataclass(frozen=True)
+class Moment:
+    """When to kill: so many seconds after the worker told that it is in this stage and that so many frames are done."""
+
+    stage: str
+    frame: int
+    delay: float
+
+    def has_come(self, event: Event) -> bool:
+        return event.stage == self.stage and event.frame >= self.frame
+
+
+def random_moments(count: int) -> list[Moment]:
+    """Moments of a worker's whole life, however fast the machine is."""
     rng = np.random.default_rng(8)
-    kills, number = 0, 0
-    while True:
-        folder = tmp_path / str(number)
-        make_job(folder, REQUEST)
-        while not (folder / RESULT).exists():
-            worker, finished = start(folder), chunks(folder)
-            reader, delay = EventReader(folder, from_end=True), rng.uniform(0.05, 2.2)
-            try:
-                worker.wait(PATIENCE if kills >= 6 else delay)
-            except subprocess.TimeoutExpired:
-                assert kills < 6, "the worker hangs"
-                worker.kill()
-                worker.wait(PATIENCE)
-                kills += 1
-                done = max([event.frame for event in reader.read()], default=0)
-                assert job_state(folder) in ("new", "stopped", "done")
-                if not (folder / RESULT).exists():
-                    assert chunks(folder) >= finished
-                    assert done - CHUNK * chunks(folder) <= CHUNK
-        assert result_digest(folder) == digest, f"after {kills} kills"
-        if kills >= 6:
+    length = {"started": 0.5, "preparing": 0.3, "tracking": 0.25, "fitting": 0.2, "writing": 0.02}
+    chosen = rng.choice(list(length), count, p=[0.1, 0.1, 0.5, 0.2, 0.1])
+    return [Moment(stage, int(rng.integers(SHORT_FRAMES)), rng.uniform(0, length[stage])) for stage in chosen]
+
+
+def kill_at(moment: Moment, worker: Worker, reader: EventReader) -> int | None:
+    """Kill -9; gives the number of frames that were done, None if the worker had ended before."""
+    done, end = 0, time.monotonic() + PATIENCE
+    while worker.poll() is None:
+        events = reader.read()
+        done = max([done, *(event.frame for event in events)])
+        if any(map(moment.has_come, events)):
+            time.sleep(moment.delay)
             break
-        number += 1
+        assert time.monotonic() < end, "the worker hangs"
+        time.sleep(0.002)
+    if worker.poll() is not None:
+        return None
+    worker.kill()
+    worker.wait(PATIENCE)
+    return max([done, *(event.frame for event in reader.read())])
+
+
+def processes_of(worker: Worker) -> list[str]:
+    """What is left of the worker's session; it began one of its own. Empty where there is no /proc."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = status.read_text().rpartition(")")[2].split()
+            found += [str(status)] if int(fields[3]) == worker.pid and fields[0] != "Z" else []
+    return found
+
+
+def test_killed_at_twenty_random_moments(tmp_path: Path, start: Callable[[Path], Worker]) -> None:
+    digest = take_digest(capture_take(SHORT.footage, SHORT.settings).take)
+    folder, jobs, kills = tmp_path / "0", 1, 0
+    make_job(folder, SHORT)
+    for moment in random_moments(20):
+        finished = chunks(folder)
+        worker = start(folder)
+        done = kill_at(moment, worker, EventReader(folder, from_end=True))
+        kills += done is not None
+        assert not processes_of(worker)
+        assert not is_running(folder)
+        assert job_state(folder) in ("new", "stopped", "done")
+        if (folder / RESULT).exists():  # whole, also if it was killed right after
+            assert result_digest(folder) == digest
+            folder, jobs = tmp_path / str(jobs), jobs + 1
+            make_job(folder, SHORT)
+        elif done is not None:
+            assert chunks(folder) >= finished
+            assert done - CHUNK * chunks(folder) <= CHUNK  # no more than a chunk is lost
+            shown = PreviewReader(folder)
+            assert [shown.read() is not None for _ in range(chunks(folder))].count(
+                False
+            ) <= 1  # written after the chunk
+    assert kills >= 15
     assert start(folder).wait(PATIENCE) == 0
+    assert result_digest(folder) == digest
     assert not list(folder.glob(".*"))
+    assert not (folder / CHUNKS).exists()
+    assert not (folder / PREVIEW).exists()
     assert job_state(folder) == "done"
 
 
