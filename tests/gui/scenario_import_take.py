@@ -15,6 +15,8 @@ def steps(gui: Gui) -> Steps:
     yield from gui.install_extension(gui.values["extension"])
     yield from gui.open_sidebar("Hands")
     yield from gui.picture("installed")
+    yield from gui.key("DEL")  # the factory's cube, around the place where the footage camera will stand
+    assert "Cube" not in bpy.context.view_layer.objects
 
     with gui.stalls("idle"):
         yield 2.0
