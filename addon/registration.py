@@ -22,10 +22,13 @@ from .operators import clean_up as clean_up_operators
 from .operators import export as export_operators
 from .operators import footage as footage_operators
 from .operators import rig
+from .operators import takes as take_operators
 from .panels import capture as capture_panel
 from .panels import clean_up as clean_up_panel
 from .panels import export as export_panel
 from .panels import footage as footage_panel
+from .panels import hands as hands_panel
+from .panels import takes as takes_panel
 
 MODULES: Final[tuple[ModuleType, ...]] = (
     log,
@@ -42,9 +45,12 @@ MODULES: Final[tuple[ModuleType, ...]] = (
     capture_operators,
     clean_up_operators,
     rig,
+    take_operators,
+    takes_panel,
     export_operators,
     footage_panel,
     capture_panel,
+    hands_panel,
     clean_up_panel,
     export_panel,
 )

@@ -1,0 +1,21 @@
+"""The Export panel: what leaves Blender."""
+
+from typing import Any, Final
+
+from ..operators.export import HANDS_OT_save_clean_take
+from .base import HandsPanel
+
+
+class HANDS_PT_export(HandsPanel):
+    """What leaves Blender"""
+
+    bl_idname = "HANDS_PT_export"
+    bl_label = "Export"
+    bl_order = 60
+
+    def draw_content(self, _context: Any, layout: Any) -> None:
+        """The files."""
+        layout.operator(HANDS_OT_save_clean_take.bl_idname, icon="FILE_TICK")
+
+
+CLASSES: Final = (HANDS_PT_export,)
