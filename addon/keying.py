@@ -126,6 +126,12 @@ def open_place(owner: Any, action: Any = None, name: str = "Hands") -> Place:
     return Place(action, slot)
 
 
+def new_place(owner: Any, name: str) -> Place:
+    """A place for a data-block's keys in a new action that does not play yet."""
+    action = bpy.data.actions.new(name)
+    return Place(action, action.slots.new(id_type=owner.id_type, name=owner.name) if HAS_SLOTS else None)
+
+
 def assign_place(owner: Any, place: Place) -> None:
     """Let a data-block play the keys of a place."""
     owner.animation_data.action = place.action
@@ -186,6 +192,20 @@ def key_bones(
         rows = _changed_rows(np.asarray(values)) if reduced else np.arange(len(frames))
         keys = _plain_keys(frames[rows], np.asarray(values)[rows], "CONSTANT", key_types[rows])
         writer.write(property_path(prop), 0, "Capture", keys)
+
+
+def key_channels(place: Place, frames: Array, channels: Mapping[tuple[str, str, int], Array]) -> None:
+    """Key single channels of bones, such as one angle; all keys of these curves are replaced.
+
+    Args:
+        place: of the armature object.
+        frames: [K] scene frames, increasing.
+        channels: (bone name, channel such as "rotation_euler", index) -> [K] values.
+    """
+    writer = _CurveWriter(place, None)
+    key_types = np.full(len(frames), _KEYFRAME, np.int32)
+    for (bone, channel, index), values in channels.items():
+        writer.write(bone_path(bone, channel), index, bone, _plain_keys(frames, values, "BEZIER", key_types))
 
 
 def key_number(owner: Any, path: str, frames: Array, values: Array, *, name: str, action: Any = None) -> Any:
