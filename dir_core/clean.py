@@ -3,12 +3,12 @@
 The raw take is never changed, so every setting and every correction can be tuned at any time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from dir_core.clean_up.contact import Parted, separate_hands
 from dir_core.clean_up.edits import Edit, apply_edits, drop_hand, trust_of_rows
 from dir_core.clean_up.gaps import hold_longest_gaps, straight, too_long_gaps
 from dir_core.clean_up.identity import IdentityRepair, repair_identity
-from dir_core.clean_up.limits import limit_joints
+from dir_core.clean_up.limits import Limited, limit_joints
 from dir_core.clean_up.pose import PLACE_NOISE, steady_position, steady_rotations
 from dir_core.clean_up.report import (
     FAR_MOVE,
@@ -42,6 +42,7 @@ from dir_core.landmarks import HandLandmarkTrack, length_in_image
 from dir_core.take import HandTrack, Take, load_take, take_digest
 
 Array = NDArray[Any]
+T = TypeVar("T")
 
 STEP: Final = "clean_up"
 """Name of this step in `meta["history"]`."""
@@ -290,8 +291,7 @@ def steady_again(take: Take, models: Mapping[Side, HandModel], cutoffs: Cutoffs)
         pixels = _project(models[side], rotation, translation, hand, take.camera_matrix)
         return FittedHand(rotation, translation, hand.shape, float(hand.scale[0]), pixels)
 
-    with ThreadPoolExecutor(len(SIDES)) as pool:  # numpy and LAPACK let each other run
-        return dict(zip(SIDES, pool.map(steady, SIDES), strict=True))
+    return _of_both(steady)
 
 
 def limit_hands(
@@ -300,10 +300,12 @@ def limit_hands(
     """Bring joints into their anatomical ranges, and the share of frames of each hand that needed it."""
     if not settings.limits:
         return dict(hands), dict.fromkeys(SIDES, 0.0)
-    limited = {
-        side: limit_joints(finger_geometry(models[side], hand.shape, hand.scale), hand.rotation)
-        for side, hand in hands.items()
-    }
+
+    def limit(side: Side) -> Limited:
+        hand = hands[side]
+        return limit_joints(finger_geometry(models[side], hand.shape, hand.scale), hand.rotation)
+
+    limited = _of_both(limit)
     inside = {side: replace(hands[side], rotation=limited[side].rotation) for side in SIDES}
     return inside, {side: limited[side].corrected_frames for side in SIDES}
 
@@ -359,7 +361,7 @@ def assemble_take(
             observed=seen.observed,
         )
 
-    left, right = track("left"), track("right")
+    tracks = _of_both(track)
     entry = {
         "step": STEP,
         "program": f"two-hand-capture {__version__}",
@@ -369,7 +371,7 @@ def assemble_take(
         "hidden": {side: [list(rows) for rows in ranges] for side, ranges in hidden.items()},
     }
     meta = {**edited.meta, "history": [*edited.meta["history"], entry]}
-    return replace(edited, meta=meta, left=left, right=right)
+    return replace(edited, meta=meta, left=tracks["left"], right=tracks["right"])
 
 
 def report_on(
@@ -426,9 +428,14 @@ def report_on(
         touching=len(before),
         penetration_before=1e3 * float(before.mean()) if len(before) else 0.0,
         penetration_after=1e3 * float(after.mean()) if len(before) else 0.0,
-        left=figures("left"),
-        right=figures("right"),
+        **_of_both(figures),
     )
+
+
+def _of_both(work: Callable[[Side], T]) -> dict[Side, T]:
+    """What `work` makes of each side; both at once, because numpy and LAPACK let each other run."""
+    with ThreadPoolExecutor(len(SIDES)) as pool:
+        return dict(zip(SIDES, pool.map(work, SIDES), strict=True))
 
 
 def _percent(share: float | None) -> float | None:

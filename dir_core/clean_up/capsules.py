@@ -6,6 +6,7 @@ from the wrist to the knuckles of index, middle, ring and little finger.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -73,6 +74,12 @@ class PlacedHand:
 
 def fit_capsules(model: HandModel, shape: Array, scale: float) -> HandCapsules:
     """Capsules for the mesh of a hand with the given shape [10] and size, fitted in the flat pose."""
+    return _fit_capsules(model, tuple(np.asarray(shape, np.float64).tolist()), float(scale))
+
+
+@lru_cache(4)  # both hands of two people: the same clip is cleaned again and again
+def _fit_capsules(model: HandModel, components: tuple[float, ...], scale: float) -> HandCapsules:
+    shape = np.array(components)
     geometry = finger_geometry(model, shape, scale)
     vertices, joints = model.shaped(shape)
     vertices = scale * (vertices - joints[0])

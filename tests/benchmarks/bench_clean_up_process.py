@@ -80,8 +80,8 @@ def main() -> None:
             # Other values for every slider: nothing may be found in memory.
             strength, first = 1.1 + 0.01 * index + 0.1 * names.index(name), int(raw.frame[100 + index])
             if name == "all strengths":
-                names = ("fingers", "wrist_rotation", "wrist_position")
-                return replace(usual, settings=CleanUpSettings(**dict.fromkeys(names, strength)))
+                parts = ("fingers", "wrist_rotation", "wrist_position")
+                return replace(usual, settings=CleanUpSettings(**dict.fromkeys(parts, strength)))
             if name in ("dropped range", "doubted range"):
                 weight = {} if name == "dropped range" else {"weight": 0.4}
                 return replace(usual, edits=(Edit("trust" if weight else "drop", first, first + 20, "left", **weight),))
