@@ -27,6 +27,11 @@ def taken_place(owner: Any) -> Place | None:
     return Place(strip.action, strip.action_slot if keying.HAS_SLOTS else None) if strip else None
 
 
+def can_have_layer(owner: Any) -> bool:
+    """Whether a data-block has keys and no correction layer yet."""
+    return taken_place(owner) is None and keying.place_of(owner) is not None
+
+
 def add_layer(owners: Sequence[Any]) -> Any:
     """Put the keys of data-blocks into NLA strips and give each an empty action to combine with them.
 

@@ -169,6 +169,17 @@ def keyed_digest(item: Any) -> str:
     return digests.pop() if len(digests) == 1 else ""
 
 
+def keyed_span(item: Any) -> Span | None:
+    """First and last scene frame on which the hands of a row have its keys; None without keys."""
+    spans = []
+    for side, armature in hands_of(item).items():
+        place = _own_place(armature, item.uid)
+        mark = _read_mark(place.action).hands.get(side) if place else None
+        if mark is not None:
+            spans.append(mark.span)
+    return (min(first for first, _ in spans), max(last for _, last in spans)) if spans else None
+
+
 def has_rigs(item: Any) -> bool:
     """Whether a hand of the row is in the scene."""
     return bool(hands_of(item))

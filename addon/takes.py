@@ -13,7 +13,7 @@ import bpy
 from dir_core.clean_up.edits import Edit, as_json, from_json
 from dir_core.clean_up.settings import CleanUpSettings
 from dir_core.conventions import SIDES
-from dir_core.errors import OutputError, SettingsError, TakeError
+from dir_core.errors import FootageError, OutputError, SettingsError, TakeError
 from dir_core.take import Take, load_take, take_digest, write_whole
 
 FOLDER_NAME: Final = "hands"
@@ -75,18 +75,18 @@ def remove_take(scene: Any, uid: str) -> None:
     state.active_take = max(0, min(state.active_take - (index < state.active_take), len(state.takes) - 1))
 
 
-def active_take(scene: Any) -> Any | None:
+def active_take(scene: Any) -> Any:
     """The row that is chosen in the list, or None."""
     state = scene.two_hands
     return state.takes[state.active_take] if 0 <= state.active_take < len(state.takes) else None
 
 
-def find_take(scene: Any, uid: str) -> Any | None:
+def find_take(scene: Any, uid: str) -> Any:
     """The row with an identifier, or None."""
     return next((item for item in scene.two_hands.takes if uid and item.uid == uid), None)
 
 
-def find_same_take(scene: Any, path: Path) -> Any | None:
+def find_same_take(scene: Any, path: Path) -> Any:
     """The row that holds the very take that is in a file, also if it is another copy of it, or None.
 
     Raises:
@@ -123,6 +123,32 @@ def relink_take(item: Any, path: Path) -> bool:
     _fill_facts(item, path, take)
     look_for_files(item)
     return bool(known == item.content)
+
+
+def relink_neighbours(scene: Any, folder: Path) -> int:
+    """Find missing takes in a folder, by file name and content; returns how many were found."""
+    found = 0
+    for item in scene.two_hands.takes:
+        path = folder / raw_path(item).name
+        if not raw_path(item).is_file() and path.is_file() and take_digest(_load(path, item.name)) == item.content:
+            relink_take(item, path)
+            found += 1
+    return found
+
+
+def relink_footage(scene: Any, before: str, path: Path) -> int:
+    """Let all takes that were captured from the footage `before` (absolute) name `path`; returns how many.
+
+    Raises:
+        FootageError: there is no footage at the path.
+    """
+    if not _footage_exists(path):
+        raise FootageError(f"There is no footage at {path}, check the path.")
+    changed = [item for item in scene.two_hands.takes if bpy.path.abspath(item.footage) == before]
+    for item in changed:
+        item.footage = _stored_path(Path(path).resolve())
+        look_for_files(item)
+    return len(changed)
 
 
 def collect_takes(scene: Any) -> tuple[int, int]:

@@ -1,118 +1,183 @@
-"""File > Import > Hand Take: a take becomes hands, keys and camera in the current scene. No building here."""
+"""Hands: key them, put corrections on a layer of their own, place them before their camera. No building here."""
 
-from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import bpy
 
-from dir_core.errors import HandCaptureError
-from dir_core.take import load_take
-
-from .. import footage_view
-from ..scene import BuiltScene, build_scene, find_models
+from .. import footage_view, layers, scene, take_keys, takes
+from .base import HandsOperator, refuse_poll
 
 
-class HANDS_OT_import_take(bpy.types.Operator):  # type: ignore[misc]
-    """Build both hands of a take with their keys, the camera and the footage behind it"""
+class HANDS_OT_key_hands(HandsOperator):
+    """Key the take on its hands, which are made first if there are none; only keys of this add-on are replaced"""
 
-    bl_idname = "hands.import_take"
-    bl_label = "Import Hand Take"
-    bl_options: ClassVar = {"REGISTER", "UNDO", "PRESET"}
-
-    filepath: bpy.props.StringProperty(  # type: ignore[valid-type]
-        name="Take", subtype="FILE_PATH", options={"SKIP_SAVE"}
-    )
-    filter_glob: bpy.props.StringProperty(default="*.npz", options={"HIDDEN"})  # type: ignore[valid-type]
-    start: bpy.props.IntProperty(  # type: ignore[valid-type]
-        name="Start Frame", description="Scene frame on which the footage begins", default=1
-    )
-    use_camera: bpy.props.BoolProperty(  # type: ignore[valid-type]
-        name="Look Through Footage Camera",
-        description="Make the footage's camera the active one and render in the footage's size",
-        default=True,
-    )
-    use_footage: bpy.props.BoolProperty(  # type: ignore[valid-type]
-        name="Footage as Background",
-        description="Show the footage behind the hands if it is still where it was captured from",
-        default=True,
-    )
+    bl_idname = "hands.key_hands"
+    bl_label = "Key Hands"
+    bl_options: ClassVar = {"REGISTER", "UNDO"}
 
     @classmethod
     def poll(cls, context: Any) -> bool:
-        """Bones can only be made in object mode."""
-        if context.mode != "OBJECT":
-            cls.poll_message_set("Leave for object mode first")
+        """There has to be a take, and bones can only be made in object mode."""
+        if not has_take(cls, context):
             return False
-        return True
+        item = takes.active_take(context.scene)
+        if take_keys.has_rigs(item):
+            return True
+        if item.keying.rigs == "EXISTING":
+            return refuse_poll(cls, "Choose the armature of a hand first")
+        return context.mode == "OBJECT" or refuse_poll(cls, "Leave for object mode first, hands are built in it")
 
-    def invoke(self, context: Any, _event: Any) -> set[str]:
-        """Ask for the file, unless one was dropped."""
-        if self.filepath:
-            return self.execute(context)
-        context.window_manager.fileselect_add(self)
-        return {"RUNNING_MODAL"}
-
-    def execute(self, context: Any) -> set[str]:
-        """Import; whatever can fail comes before the scene is touched."""
-        scene = context.scene
-        path = Path(bpy.path.abspath(self.filepath))
-        try:
-            take = load_take(path)
-            models, hands = find_models(take)
-            clip, background = footage_view.find_footage(take) if self.use_footage else (None, "")
-            built = build_scene(take, models, scene, start=self.start, clip=clip, name=path.stem)
-        except HandCaptureError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        notes = [note for note in (*built.notes, hands, background) if note]
-        if self.use_camera:
-            footage_view.match_render_size(scene, take)
-            scene.camera = built.camera
-            notes.append(f"Renders are {take.image_size[0]}x{take.image_size[1]} pixels now.")
-        _select(context, built)
-        for note in notes:
-            self.report({"INFO"}, note)
-        self.report({"INFO"}, built.sentence(footage_view.scene_frame_rate(scene)))
+    def run(self, context: Any) -> set[str]:
+        """Key what was captured; the cleaned motion follows."""
+        self.tell(key_hands(context, takes.active_take(context.scene)))
         return {"FINISHED"}
 
 
-class HANDS_FH_take(bpy.types.FileHandler):  # type: ignore[misc]
-    """Imports a take that is dropped on a 3D view."""
+class HANDS_OT_add_layer(HandsOperator):
+    """Key corrections on a layer of their own from now on; they are combined with the take and survive each re-run"""
 
-    bl_idname = "HANDS_FH_take"
-    bl_label = "Hand Take"
-    bl_import_operator = HANDS_OT_import_take.bl_idname
-    bl_file_extensions = ".npz"
+    bl_idname = "hands.add_layer"
+    bl_label = "Add Correction Layer"
+    bl_options: ClassVar = {"REGISTER", "UNDO"}
 
     @classmethod
-    def poll_drop(cls, context: Any) -> bool:
-        """Takes are dropped on 3D views."""
-        return context.area is not None and context.area.type == "VIEW_3D"
+    def poll(cls, context: Any) -> bool:
+        """There have to be keyed hands without a layer."""
+        return _has_layers(cls, context, wanted=False)
+
+    def run(self, context: Any) -> set[str]:
+        """Add the layer to every hand that has none."""
+        action = layers.add_layer(_hands(context, with_layer=False))
+        self.tell(f'Keys on the hands go into "{action.name}" now, the take plays below.')
+        return {"FINISHED"}
 
 
-def draw_import_entry(menu: Any, _context: Any) -> None:
-    """The entry in File > Import."""
-    menu.layout.operator(HANDS_OT_import_take.bl_idname, text="Hand Take (.npz)")
+class HANDS_OT_remove_layer(HandsOperator):
+    """Play the take alone again; the corrections stay in the file as an action"""
+
+    bl_idname = "hands.remove_layer"
+    bl_label = "Remove Correction Layer"
+    bl_options: ClassVar = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        """There have to be hands with a layer."""
+        return _has_layers(cls, context, wanted=True)
+
+    def run(self, context: Any) -> set[str]:
+        """Remove the layer of every hand that has one."""
+        layers.remove_layer(_hands(context, with_layer=True))
+        self.tell("The take plays alone, the corrections stay in the file as an action.")
+        return {"FINISHED"}
 
 
-def _select(context: Any, built: BuiltScene) -> None:
-    for item in context.selected_objects:
-        item.select_set(False)
-    visible = [hand.armature for hand in built.hands.values() if hand.armature.visible_get()]
+class HANDS_OT_place_hands(HandsOperator):
+    """Let the hands sit on the filmed ones, seen through the footage's camera, also if that one moves"""
+
+    bl_idname = "hands.place_hands"
+    bl_label = "Place before Camera"
+    bl_options: ClassVar = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        """There have to be hands and a camera."""
+        if not _has_hands(cls, context):
+            return False
+        camera = footage_view.camera_of(context.scene)
+        return camera is not None or refuse_poll(cls, "Choose the footage's camera first")
+
+    def run(self, context: Any) -> set[str]:
+        """Place both hands anew."""
+        item, camera = takes.active_take(context.scene), footage_view.camera_of(context.scene)
+        armatures = take_keys.hands_of(item).values()
+        scene.place_hands(armatures, camera)
+        item.camera = camera
+        self.tell(f'{len(armatures)} hand{"" if len(armatures) == 1 else "s"} placed before "{camera.name}".')
+        return {"FINISHED"}
+
+
+class HANDS_OT_add_asset_library(HandsOperator):
+    """Offer the hands of this add-on in the Asset Browser, by adding their folder to the preferences"""
+
+    bl_idname = "hands.add_asset_library"
+    bl_label = "Add to Asset Libraries"
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        """An installed extension brings the library along; once is enough."""
+        if not take_keys.LIBRARY.is_file():
+            return refuse_poll(cls, "Only the installed extension has an asset library")
+        return not _is_offered(context) or refuse_poll(cls, "The Asset Browser offers the hands already")
+
+    def run(self, context: Any) -> set[str]:
+        """Add the folder."""
+        library = context.preferences.filepaths.asset_libraries.new(
+            name="Two-Hand Capture", directory=str(take_keys.LIBRARY.parent)
+        )
+        library.import_method = "APPEND"
+        self.tell(f'The Asset Browser offers the hands in "{library.name}".')
+        return {"FINISHED"}
+
+
+def key_hands(context: Any, item: Any) -> str:
+    """Key a take on its hands, which are made first if there are none; returns what was done in words.
+
+    Raises:
+        HandCaptureError: the take or its hands cannot be used.
+    """
+    keyed = take_keys.key_take(context, item, takes.load_raw(item))
+    if keyed.built:
+        select_hands(context, item)
+    return " ".join((keyed.sentence(), *keyed.notes))
+
+
+def select_hands(context: Any, item: Any) -> None:
+    """Select the hands of a take that can be seen, and nothing else."""
+    for each in context.selected_objects:
+        each.select_set(False)
+    visible = [armature for armature in take_keys.hands_of(item).values() if armature.visible_get()]
     for armature in visible:
         armature.select_set(True)
     if visible:
         context.view_layer.objects.active = visible[-1]
 
 
-CLASSES: Final = (HANDS_OT_import_take, HANDS_FH_take)
+def has_take(cls: Any, context: Any) -> bool:
+    """Whether a take is chosen; for `poll`."""
+    chosen = takes.active_take(context.scene) is not None
+    return chosen or refuse_poll(cls, "Capture a take or add one to the list first")
 
 
-def register() -> None:
-    """Add the menu entry."""
-    bpy.types.TOPBAR_MT_file_import.append(draw_import_entry)
+def _has_hands(cls: Any, context: Any) -> bool:
+    if not has_take(cls, context):
+        return False
+    return take_keys.has_rigs(takes.active_take(context.scene)) or refuse_poll(cls, "Key the hands first")
 
 
-def unregister() -> None:
-    """Take the menu entry out again."""
-    bpy.types.TOPBAR_MT_file_import.remove(draw_import_entry)
+def _has_layers(cls: Any, context: Any, *, wanted: bool) -> bool:
+    if not _has_hands(cls, context):
+        return False
+    if _hands(context, with_layer=wanted):
+        return True
+    return refuse_poll(cls, "There is no correction layer" if wanted else "The hands have no keys, or a layer already")
+
+
+def _hands(context: Any, *, with_layer: bool) -> list[Any]:
+    hands = take_keys.hands_of(takes.active_take(context.scene)).values()
+    if with_layer:
+        return [armature for armature in hands if layers.taken_place(armature) is not None]
+    return [armature for armature in hands if layers.can_have_layer(armature)]
+
+
+def _is_offered(context: Any) -> bool:
+    folders = (library.path for library in context.preferences.filepaths.asset_libraries)
+    return any(bpy.path.abspath(folder).rstrip("/\\") == str(take_keys.LIBRARY.parent) for folder in folders)
+
+
+CLASSES: Final = (
+    HANDS_OT_key_hands,
+    HANDS_OT_add_layer,
+    HANDS_OT_remove_layer,
+    HANDS_OT_place_hands,
+    HANDS_OT_add_asset_library,
+)

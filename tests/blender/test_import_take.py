@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 import addon
-from addon import footage_view, registration
+from addon import footage_view, registration, takes
 from addon.scene import build_scene
 from dir_core.take import save_take
 from tests.blender.pictures import write_pictures
+from tests.blender.undo import assert_one_undo_step
 from tests.takes import make_take
 
 
@@ -25,9 +26,9 @@ def test_every_class_registers_and_goes_again():
     assert all(cls.is_registered for cls in registration.classes())
     addon.unregister()
     assert not any(cls.is_registered for cls in registration.classes())
-    assert "import_take" not in dir(bpy.ops.hands)
+    assert "add_take" not in dir(bpy.ops.hands)
     addon.register()
-    assert "import_take" in dir(bpy.ops.hands)
+    assert "add_take" in dir(bpy.ops.hands)
 
 
 def test_import_leaves_rate_and_range_of_the_users_scene_alone(models, tmp_path):
@@ -35,7 +36,7 @@ def test_import_leaves_rate_and_range_of_the_users_scene_alone(models, tmp_path)
     save_take(take, tmp_path / "clap.npz")
     scene = bpy.context.scene
     scene.render.fps, scene.frame_start, scene.frame_end = 24, 1, 250
-    assert bpy.ops.hands.import_take(filepath=str(tmp_path / "clap.npz"), start=11) == {"FINISHED"}
+    assert bpy.ops.hands.add_take(filepath=str(tmp_path / "clap.npz"), start=11) == {"FINISHED"}
     assert (scene.render.fps, scene.render.fps_base, scene.frame_start, scene.frame_end) == (24, 1.0, 1, 250)
     assert scene.camera.name == "Footage Camera"
     assert (scene.render.resolution_x, scene.render.resolution_y) == (1280, 720)
@@ -54,7 +55,7 @@ def test_camera_of_the_scene_is_kept_on_wish(models, tmp_path):
     save_take(make_take(models, count=2), tmp_path / "take.npz")
     scene = bpy.context.scene
     size = (scene.render.resolution_x, scene.render.resolution_y)
-    bpy.ops.hands.import_take(filepath=str(tmp_path / "take.npz"), use_camera=False)
+    bpy.ops.hands.add_take(filepath=str(tmp_path / "take.npz"), use_camera=False)
     assert scene.camera is None
     assert (scene.render.resolution_x, scene.render.resolution_y) == size
 
@@ -62,7 +63,7 @@ def test_camera_of_the_scene_is_kept_on_wish(models, tmp_path):
 def test_footage_comes_along_if_it_is_there(models, tmp_path):
     pictures = write_pictures(tmp_path / "pictures", 3)
     save_take(make_take(models, count=2, rate=24.0, source={"path": str(pictures)}), tmp_path / "take.npz")
-    bpy.ops.hands.import_take(filepath=str(tmp_path / "take.npz"), start=5)
+    bpy.ops.hands.add_take(filepath=str(tmp_path / "take.npz"), start=5)
     assert bpy.context.scene.camera.data.background_images[0].clip.frame_start == 5
 
 
@@ -79,31 +80,50 @@ def test_footage_of_another_rate_is_told_in_numbers_and_stays_on_time(models, tm
     assert told in built.notes
 
 
-def test_a_second_import_makes_hands_of_its_own(models, tmp_path):
+def test_a_second_import_updates_the_hands_of_the_first(models, tmp_path):
     save_take(make_take(models, count=2), tmp_path / "take.npz")
     for _ in range(2):
-        bpy.ops.hands.import_take(filepath=str(tmp_path / "take.npz"))
+        bpy.ops.hands.add_take(filepath=str(tmp_path / "take.npz"))
+    assert len(bpy.context.scene.two_hands.takes) == 1
+    assert len([each for each in bpy.data.objects if each.type == "ARMATURE"]) == 2
+    assert len([each for each in bpy.data.objects if each.type == "CAMERA"]) == 1
+
+
+def test_a_copy_of_a_take_that_was_lost_takes_its_place(models, tmp_path):
+    save_take(make_take(models, count=2), tmp_path / "take.npz")
+    bpy.ops.hands.add_take(filepath=str(tmp_path / "take.npz"))
+    (tmp_path / "take.npz").rename(tmp_path / "moved.npz")
+    bpy.ops.hands.add_take(filepath=str(tmp_path / "moved.npz"))
+    (item,) = bpy.context.scene.two_hands.takes
+    assert takes.raw_path(item).name == "moved.npz"
+
+
+def test_another_take_gets_hands_of_its_own(models, tmp_path):
+    for count in (2, 3):
+        save_take(make_take(models, count=count), tmp_path / f"{count}.npz")
+        bpy.ops.hands.add_take(filepath=str(tmp_path / f"{count}.npz"))
     assert {"Hand Left", "Hand Left.001"} <= set(bpy.data.objects.keys())
-    assert (
-        bpy.data.objects["Hand Left"].animation_data.action != bpy.data.objects["Hand Left.001"].animation_data.action
-    )
+    actions = {bpy.data.objects[name].animation_data.action for name in ("Hand Left", "Hand Left.001")}
+    assert len(actions) == 2
+    assert [item.name for item in bpy.context.scene.two_hands.takes] == ["2", "3"]
+
+
+def test_a_row_alone_on_wish(models, tmp_path):
+    save_take(make_take(models, count=2), tmp_path / "take.npz")
+    bpy.ops.hands.add_take(filepath=str(tmp_path / "take.npz"), build=False)
+    assert [item.name for item in bpy.context.scene.two_hands.takes] == ["take"]
+    assert not bpy.data.objects
 
 
 def test_one_undo_step(models, tmp_path):
     save_take(make_take(models, count=2), tmp_path / "take.npz")
-    assert "UNDO" in bpy.types.HANDS_OT_import_take.bl_options
-    bpy.ops.ed.undo_push(message="before")
-    bpy.ops.hands.import_take("EXEC_DEFAULT", True, filepath=str(tmp_path / "take.npz"))
-    assert "Hand Left" in bpy.data.objects
-    bpy.ops.ed.undo()
-    assert "Hand Left" not in bpy.data.objects
-    assert not bpy.data.collections
+    assert_one_undo_step(bpy.ops.hands.add_take, filepath=str(tmp_path / "take.npz"))
 
 
 def test_a_damaged_take_is_one_sentence_and_leaves_the_scene_alone(tmp_path):
     (tmp_path / "take.npz").write_bytes(b"broken")
     with pytest.raises(RuntimeError, match=r"Error: .* is not a take: .*capture the clip again\.$"):
-        bpy.ops.hands.import_take(filepath=str(tmp_path / "take.npz"))
+        bpy.ops.hands.add_take(filepath=str(tmp_path / "take.npz"))
     assert not bpy.data.objects
     assert not bpy.data.collections
 
@@ -113,6 +133,6 @@ def test_it_waits_for_object_mode():
     bpy.context.scene.collection.objects.link(armature)
     bpy.context.view_layer.objects.active = armature
     bpy.ops.object.mode_set(mode="EDIT")
-    assert not bpy.ops.hands.import_take.poll()
+    assert not bpy.ops.hands.add_take.poll()
     bpy.ops.object.mode_set(mode="OBJECT")
-    assert bpy.ops.hands.import_take.poll()
+    assert bpy.ops.hands.add_take.poll()
