@@ -42,7 +42,7 @@ import bpy
 
 def has_operator():
     try:
-        bpy.ops.hands.import_take.get_rna_type()
+        bpy.ops.hands.add_take.get_rna_type()
     except (KeyError, AttributeError):
         return False
     return True
@@ -54,7 +54,7 @@ said["installed"] = has_operator()
 import dir_core
 said["dir_core"] = dir_core.__file__
 said["version"] = dir_core.__version__
-said["result"] = sorted(bpy.ops.hands.import_take(filepath=take))
+said["result"] = sorted(bpy.ops.hands.add_take(filepath=take))
 said["armatures"] = sum(each.type == "ARMATURE" for each in bpy.context.scene.objects)
 bpy.ops.preferences.addon_disable(module="bl_ext.user_default.two_hand_capture")
 said["disabled"] = has_operator()

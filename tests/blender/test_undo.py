@@ -61,7 +61,7 @@ def test_import_of_a_take_is_one_step(models, tmp_path):
     save_take(make_take(models, count=12), tmp_path / "take.npz")
     addon.register()
     try:
-        assert_one_undo_step(bpy.ops.hands.import_take, filepath=str(tmp_path / "take.npz"))
+        assert_one_undo_step(bpy.ops.hands.add_take, filepath=str(tmp_path / "take.npz"))
         assert "Hand Left" in bpy.data.objects
     finally:
         addon.unregister()
@@ -91,7 +91,7 @@ def test_the_state_sees_each_kind_of_change(models, tmp_path, operators):
     save_take(make_take(models, count=12), tmp_path / "take.npz")
     addon.register()
     try:
-        bpy.ops.hands.import_take(filepath=str(tmp_path / "take.npz"))
+        bpy.ops.hands.add_take(filepath=str(tmp_path / "take.npz"))
     finally:
         addon.unregister()
     scene, hand = bpy.context.scene, bpy.data.objects["Hand Left"]

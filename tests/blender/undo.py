@@ -77,7 +77,7 @@ def assert_one_undo_step(operator: Callable[..., set[str]], **properties: Any) -
     are dead afterwards: look things up again by name.
 
     Args:
-        operator: for example `bpy.ops.hands.import_take`.
+        operator: for example `bpy.ops.hands.add_take`.
         properties: what it is called with.
 
     Raises:
