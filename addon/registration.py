@@ -14,6 +14,7 @@ from . import (
     painter,
     preferences,
     properties,
+    retarget,
     takes,
     ticker,
 )
@@ -21,6 +22,7 @@ from .operators import capture as capture_operators
 from .operators import clean_up as clean_up_operators
 from .operators import export as export_operators
 from .operators import footage as footage_operators
+from .operators import retarget as retarget_operators
 from .operators import rig
 from .operators import takes as take_operators
 from .panels import capture as capture_panel
@@ -28,6 +30,7 @@ from .panels import clean_up as clean_up_panel
 from .panels import export as export_panel
 from .panels import footage as footage_panel
 from .panels import hands as hands_panel
+from .panels import retarget as retarget_panel
 from .panels import takes as takes_panel
 
 MODULES: Final[tuple[ModuleType, ...]] = (
@@ -39,6 +42,7 @@ MODULES: Final[tuple[ModuleType, ...]] = (
     footage_view,
     takes,
     clean_job,
+    retarget,
     capture_job,
     capture_preview,
     footage_operators,
@@ -47,11 +51,13 @@ MODULES: Final[tuple[ModuleType, ...]] = (
     rig,
     take_operators,
     takes_panel,
+    retarget_operators,
     export_operators,
     footage_panel,
     capture_panel,
     hands_panel,
     clean_up_panel,
+    retarget_panel,
     export_panel,
 )
 """In the order of registration: what others refer to comes first, panels in the order of the work.

@@ -1,0 +1,242 @@
+"""Retarget: the list of the rig's bones and the hands keyed onto it. The work is that of addon/retarget.py."""
+
+import time
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import bpy
+
+from dir_core.conventions import SIDES
+from dir_core.errors import SettingsError
+from dir_core.retargeting.detection import fit_map
+from dir_core.retargeting.rig_map import RigMap, load_rig_map, save_rig_map
+
+from .. import retarget, takes
+from .base import HandsOperator, refuse_poll
+
+_SLICE: Final = 0.02  # seconds of work between two looks at the user
+_TICK: Final = 0.001
+
+
+class HANDS_OT_detect_rig(HandsOperator):
+    """Find the bones of both hands again; corrections of the list are lost"""
+
+    bl_idname = "hands.detect_rig"
+    bl_label = "Detect Bones"
+    bl_options: ClassVar = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        """There has to be a rig."""
+        return _has_target(cls, context)
+
+    def run(self, context: Any) -> set[str]:
+        """Show what is found."""
+        settings = context.scene.two_hands.retarget
+        found = retarget.detect(settings.target)
+        retarget.show_map(settings, found.rig_map)
+        count = sum(len(hand.bones) for hand in found.rig_map.hands.values())
+        self.tell(f"{found.rig_map.name}: {count} of {len(settings.bones)} bones found, {found.score:.0%}.")
+        return {"FINISHED"}
+
+
+class HANDS_OT_key_onto_rig(HandsOperator):
+    """Key the hands of the active take onto the rig, on a layer of their own; everything else on the rig stays"""
+
+    bl_idname = "hands.key_onto_rig"
+    bl_label = "Key onto Rig"
+    bl_options: ClassVar = {"REGISTER", "UNDO"}
+
+    _steps: Any = None
+    _timer: Any = None
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        """There have to be a rig, keyed hands, and a mode in which both can be read."""
+        if context.mode not in {"OBJECT", "POSE"}:
+            return refuse_poll(cls, "Leave for object or pose mode first")
+        if not any(_captured_hands(context).values()):
+            return refuse_poll(cls, "Key the hands of a take first")
+        return _has_target(cls, context)
+
+    def invoke(self, context: Any, _event: Any) -> set[str]:
+        """Work in slices, so that the window stays alive and Escape ends it."""
+        if bpy.app.background:
+            return self.execute(context)
+        manager = context.window_manager
+        self._timer = manager.event_timer_add(_TICK, window=context.window)
+        manager.modal_handler_add(self)
+        manager.progress_begin(0, 100)
+        context.workspace.status_text_set("Keying onto the Rig    Esc: Cancel")
+        return self._leave_if_done(context, self.execute(context))
+
+    def modal(self, context: Any, event: Any) -> set[str]:
+        """Do the next slice."""
+        if event.type == "ESC":
+            self.cancel(context)
+            return {"CANCELLED"}
+        if event.type != "TIMER":
+            return {"RUNNING_MODAL"}
+        return self._leave_if_done(context, self.execute(context))
+
+    def cancel(self, context: Any) -> None:
+        """Leave everything as it was; Blender calls this too, for example when the window closes."""
+        if self._steps is not None:
+            self._steps.close()
+        self._leave_if_done(context, {"CANCELLED"})
+
+    def run(self, context: Any) -> set[str]:
+        """Work for a slice, or to the end where nobody waits."""
+        if self._steps is None:
+            settings = context.scene.two_hands.retarget
+            wanted, rig_map = _wanted(settings), retarget.read_map(settings)
+            self._steps = retarget.key_onto_rig(settings.target, _captured_hands(context), rig_map, wanted)
+        end = time.perf_counter() + _SLICE
+        try:
+            while self._timer is None or time.perf_counter() < end:
+                share = next(self._steps)
+        except StopIteration as finished:
+            done = finished.value
+            for note in done.notes:
+                self.report({"WARNING"}, note)
+            rig = context.scene.two_hands.retarget.target.name
+            self.tell(f"Keyed {done.bones} bones of {rig} on {done.frames:,} frames.")
+            return {"FINISHED"}
+        context.window_manager.progress_update(100 * share)
+        return {"RUNNING_MODAL"}
+
+    def _leave_if_done(self, context: Any, result: set[str]) -> set[str]:
+        if "RUNNING_MODAL" not in result and self._timer is not None:
+            context.window_manager.event_timer_remove(self._timer)
+            context.window_manager.progress_end()
+            context.workspace.status_text_set(None)
+            self._timer = None
+        return result
+
+
+class HANDS_OT_remove_from_rig(HandsOperator):
+    """Take the captured hands off the rig again; everything else on the rig stays"""
+
+    bl_idname = "hands.remove_from_rig"
+    bl_label = "Remove from Rig"
+    bl_options: ClassVar = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        """There has to be something to remove."""
+        if not _has_target(cls, context):
+            return False
+        if not retarget.has_hands(context.scene.two_hands.retarget.target):
+            return refuse_poll(cls, "The rig has no keys of captured hands")
+        return True
+
+    def run(self, context: Any) -> set[str]:
+        """Remove the layer."""
+        target = context.scene.two_hands.retarget.target
+        count = retarget.remove_from_rig(target)
+        self.tell(f"Removed the keys of {count} bones from {target.name}.")
+        return {"FINISHED"}
+
+
+class HANDS_OT_save_rig_map(HandsOperator):
+    """Keep the list of bones as a file; rigs that have these bones are recognised from now on"""
+
+    bl_idname = "hands.save_rig_map"
+    bl_label = "Save Rig Map"
+
+    filepath: bpy.props.StringProperty(  # type: ignore[valid-type]
+        name="Rig Map", subtype="FILE_PATH", options={"SKIP_SAVE"}
+    )
+    filter_glob: bpy.props.StringProperty(default="*.json", options={"HIDDEN"})  # type: ignore[valid-type]
+    check_existing: bpy.props.BoolProperty(default=True, options={"HIDDEN"})  # type: ignore[valid-type]
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        """There has to be a rig."""
+        return _has_target(cls, context)
+
+    def invoke(self, context: Any, _event: Any) -> set[str]:
+        """Ask where, and offer the folder that is searched."""
+        name = bpy.path.clean_name(context.scene.two_hands.retarget.target.name)
+        self.filepath = str(retarget.user_map_folder() / f"{name}.json")
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    def run(self, context: Any) -> set[str]:
+        """Write the file."""
+        path = Path(bpy.path.abspath(self.filepath)).with_suffix(".json")
+        rig_map = retarget.read_map(context.scene.two_hands.retarget)
+        if not rig_map.hands:
+            raise SettingsError("The list has no bones yet, detect or choose them first.")
+        save_rig_map(RigMap(path.stem, rig_map.hands, rig_map.note), path)
+        self.tell(f"Saved {sum(len(hand.bones) for hand in rig_map.hands.values())} bones to {path}.")
+        return {"FINISHED"}
+
+
+class HANDS_OT_load_rig_map(HandsOperator):
+    """Fill the list of bones from a file"""
+
+    bl_idname = "hands.load_rig_map"
+    bl_label = "Load Rig Map"
+    bl_options: ClassVar = {"REGISTER", "UNDO"}
+
+    filepath: bpy.props.StringProperty(  # type: ignore[valid-type]
+        name="Rig Map", subtype="FILE_PATH", options={"SKIP_SAVE"}
+    )
+    filter_glob: bpy.props.StringProperty(default="*.json", options={"HIDDEN"})  # type: ignore[valid-type]
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        """There has to be a rig."""
+        return _has_target(cls, context)
+
+    def invoke(self, context: Any, _event: Any) -> set[str]:
+        """Ask for the file."""
+        self.filepath = f"{retarget.user_map_folder()}/"
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    def run(self, context: Any) -> set[str]:
+        """Show the bones of the map that the rig has."""
+        settings = context.scene.two_hands.retarget
+        path = Path(bpy.path.abspath(self.filepath))
+        fitted = fit_map(load_rig_map(path), retarget.rig_bones(settings.target))
+        if not fitted.hands:
+            raise SettingsError(
+                f"{settings.target.name} has no hand with the bones of {path.name}, choose another map."
+            )
+        retarget.show_map(settings, fitted)
+        count = sum(len(hand.bones) for hand in fitted.hands.values())
+        self.tell(f"{fitted.name}: {count} of {len(settings.bones)} bones found.")
+        return {"FINISHED"}
+
+
+def _has_target(cls: Any, context: Any) -> bool:
+    return context.scene.two_hands.retarget.target is not None or refuse_poll(cls, "Choose the rig first")
+
+
+def _captured_hands(context: Any) -> dict[Any, Any]:
+    """The armature of each hand of the active take, or None."""
+    item = takes.active_take(context.scene)
+    return {side: getattr(item.keying, side) if item else None for side in SIDES}
+
+
+def _wanted(settings: Any) -> retarget.Wanted:
+    return retarget.Wanted(
+        sides=tuple(side for side in SIDES if getattr(settings, f"use_{side}")),
+        wrist=settings.wrist,
+        fingers=settings.fingers,
+        wrist_mode=settings.wrist_mode,
+        span=(settings.first, settings.last) if settings.use_range else None,
+        weight=settings.weight,
+        fade=settings.fade,
+    )
+
+
+CLASSES: Final = (
+    HANDS_OT_detect_rig,
+    HANDS_OT_key_onto_rig,
+    HANDS_OT_remove_from_rig,
+    HANDS_OT_save_rig_map,
+    HANDS_OT_load_rig_map,
+)

@@ -1,0 +1,111 @@
+"""The Retarget panel: whose bones get the captured hands, and what of them."""
+
+from typing import Any, ClassVar, Final
+
+import bpy
+
+from ..operators import retarget as operators
+from .base import HandsPanel, draw_sentence
+
+
+class HANDS_UL_mapped_bones(bpy.types.UIList):  # type: ignore[misc]
+    """Joints of both hands and the rig's bones for them"""
+
+    bl_idname = "HANDS_UL_mapped_bones"
+
+    def draw_item(
+        self, context: Any, layout: Any, _data: Any, item: Any, _icon: int, _active: Any, _property: str
+    ) -> None:
+        """One joint: its name, and its bone with a search."""
+        rig = context.scene.two_hands.retarget.target
+        layout.use_property_split = False
+        split = layout.split(factor=0.38)
+        split.label(text=item.name)
+        cell = split.row()
+        cell.alert = bool(item.bone) and item.bone not in rig.data.bones
+        cell.prop_search(item, "bone", rig.data, "bones", text="", icon="BONE_DATA")
+
+
+class HANDS_PT_retarget(HandsPanel):
+    """The hands of the active take on the rig of a character"""
+
+    bl_idname = "HANDS_PT_retarget"
+    bl_label = "Retarget"
+    bl_order = 50
+    bl_options: ClassVar = {"DEFAULT_CLOSED"}
+
+    def draw_content(self, context: Any, layout: Any) -> None:
+        """The rig, what was found on it, what is keyed."""
+        settings = context.scene.two_hands.retarget
+        layout.prop(settings, "target")
+        if settings.target is None:
+            draw_sentence(layout, "Choose the armature of your character.", context.region.width, icon="INFO")
+            return
+        found = sum(bool(row.bone) for row in settings.bones)
+        row = layout.row()
+        text = f"{settings.rig_name}: {found} of {len(settings.bones)} bones"
+        row.label(text=text, icon="CHECKMARK" if found else "ERROR", translate=False)
+        row.operator(operators.HANDS_OT_detect_rig.bl_idname, text="", icon="FILE_REFRESH")
+        if settings.note:
+            draw_sentence(layout, settings.note, context.region.width, icon="INFO")
+        column = layout.column(heading="Hands")
+        column.prop(settings, "use_left", text="Left")
+        column.prop(settings, "use_right", text="Right")
+        layout.prop(settings, "wrist")
+        row = layout.row(align=True)
+        row.operator(operators.HANDS_OT_key_onto_rig.bl_idname, icon="KEY_HLT")
+        row.operator(operators.HANDS_OT_remove_from_rig.bl_idname, text="", icon="X")
+
+
+class _SubPanel(HandsPanel):
+    bl_parent_id = "HANDS_PT_retarget"
+    bl_options: ClassVar = {"DEFAULT_CLOSED"}
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        return context.scene.two_hands.retarget.target is not None
+
+
+class HANDS_PT_retarget_bones(_SubPanel):
+    """Which bone of the rig turns with which joint"""
+
+    bl_idname = "HANDS_PT_retarget_bones"
+    bl_label = "Bones"
+
+    def draw_content(self, context: Any, layout: Any) -> None:
+        """The list, each bone to be corrected, and its files."""
+        settings = context.scene.two_hands.retarget
+        layout.template_list(HANDS_UL_mapped_bones.bl_idname, "", settings, "bones", settings, "active_bone", rows=8)
+        row = layout.row(align=True)
+        row.operator(operators.HANDS_OT_load_rig_map.bl_idname, text="Load", icon="FILE_FOLDER")
+        row.operator(operators.HANDS_OT_save_rig_map.bl_idname, text="Save", icon="FILE_TICK")
+
+
+class HANDS_PT_retarget_transfer(_SubPanel):
+    """How the motion is taken over, when, and how much of it"""
+
+    bl_idname = "HANDS_PT_retarget_transfer"
+    bl_label = "Transfer"
+
+    def draw_content(self, context: Any, layout: Any) -> None:
+        """Fingers, wrist, range, weight."""
+        settings = context.scene.two_hands.retarget
+        layout.prop(settings, "fingers")
+        row = layout.row()
+        row.active = settings.wrist != "NONE"
+        row.prop(settings, "wrist_mode")
+        layout.prop(settings, "use_range")
+        column = layout.column(align=True)
+        column.active = settings.use_range
+        column.prop(settings, "first")
+        column.prop(settings, "last")
+        layout.prop(settings, "weight", slider=True)
+        layout.prop(settings, "fade")
+
+
+CLASSES: Final = (
+    HANDS_UL_mapped_bones,
+    HANDS_PT_retarget,
+    HANDS_PT_retarget_bones,
+    HANDS_PT_retarget_transfer,
+)
