@@ -4,7 +4,9 @@ from typing import Any, ClassVar, Final
 
 import bpy
 
-from .. import footage_view, layers, scene, take_keys, takes
+from dir_core.errors import HandCaptureError
+
+from .. import clean_job, footage_view, layers, scene, take_keys, takes
 from .base import HandsOperator, refuse_poll
 
 
@@ -119,16 +121,26 @@ class HANDS_OT_add_asset_library(HandsOperator):
         return {"FINISHED"}
 
 
-def key_hands(context: Any, item: Any) -> str:
-    """Key a take on its hands, which are made first if there are none; returns what was done in words.
+def key_hands(context: Any, item: Any, *, select: bool = True) -> str:
+    """Key what a take saw on its hands, which are made first if there are none; the cleaned motion follows.
+
+    Without a window it has followed already when this returns. New hands are selected on wish.
+
+    Returns:
+        What was done in words.
 
     Raises:
         HandCaptureError: the take or its hands cannot be used.
     """
     keyed = take_keys.key_take(context, item, takes.load_raw(item))
-    if keyed.built:
+    said = [keyed.sentence(), *keyed.notes]
+    try:
+        clean_job.follow_take(context, item)
+    except HandCaptureError as error:  # the hands have their keys all the same
+        said.append(str(error))
+    if keyed.built and select:
         select_hands(context, item)
-    return " ".join((keyed.sentence(), *keyed.notes))
+    return " ".join(said)
 
 
 def select_hands(context: Any, item: Any) -> None:

@@ -8,9 +8,9 @@ import bpy
 from dir_core.errors import FootageError, TakeError
 from dir_core.take import Take, load_take
 
-from .. import footage_view, scene, take_keys, takes
+from .. import footage_view, scene, takes
 from .base import HandsOperator, refuse_poll
-from .rig import has_take, key_hands, select_hands
+from .rig import has_take, key_hands
 
 
 class HANDS_OT_add_take(HandsOperator):
@@ -78,17 +78,15 @@ class HANDS_OT_add_take(HandsOperator):
             return {"FINISHED"}
         had = footage_view.camera_of(context.scene)
         item.camera = scene.show_take_footage(context.scene, take, clip, self.start)
-        keyed = take_keys.key_take(context, item, take)
-        notes = [*keyed.notes, note]
+        keyed = key_hands(context, item, select=self.use_selection)
+        notes = [note]
         if self.use_camera and item.camera != had:
             footage_view.match_render_size(context.scene, take)
             context.scene.camera = item.camera
             notes.append(f"Renders are {take.image_size[0]}x{take.image_size[1]} pixels now.")
-        if self.use_selection:
-            select_hands(context, item)
         for each in filter(None, notes):
             self.report({"INFO"}, each)
-        self.tell(f"{keyed.sentence()} {_seen(item)}")
+        self.tell(f"{keyed} {_seen(item)}")
         return {"FINISHED"}
 
     def _read(self, path: Path) -> tuple[Take, Any, str]:
