@@ -445,12 +445,19 @@ def _deliver_finished() -> None:
         except HandCaptureError as error:
             log.note_mistake(str(error), job.log)
         except Exception:  # the other captures go on
+            job._refused = True
             log.LOGGER.exception("The take of %s could not be added", job.folder)
             log.note_mistake("A defect of the add-on kept a take from being added, it waits in the list of captures.")
 
 
-def deliver(job: Job, context: Any, scene: Any) -> None:
+def deliver(job: Job, context: Any, scene: Any, *, select: bool = False) -> None:
     """Put the take of a finished job where takes are kept, and add it to a scene: one undo step.
+
+    Args:
+        job: a finished one.
+        context: whose scene is `scene`.
+        scene: gets the take.
+        select: whether its hands are selected; not while the user works on something else.
 
     Raises:
         OutputError: the folder of the takes cannot be written; the job stays.
@@ -466,6 +473,7 @@ def deliver(job: Job, context: Any, scene: Any) -> None:
             footage=job.request.footage,
             start=job.order.start,
             build=job.order.build,
+            use_selection=select,
         )
     except RuntimeError as error:
         raise TakeError(str(error).removeprefix("Error: ").strip()) from error

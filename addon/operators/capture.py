@@ -232,7 +232,7 @@ class HANDS_OT_add_captured(_JobOperator):
 
     def act(self, context: Any, job: capture_job.Job) -> None:
         """Add it."""
-        capture_job.deliver(job, context, context.scene)
+        capture_job.deliver(job, context, context.scene, select=True)
 
 
 class HANDS_OT_draw_box(HandsOperator):

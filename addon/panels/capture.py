@@ -53,7 +53,7 @@ class HANDS_PT_capture(HandsPanel):
             column.prop(capture, "device")
         column.prop(capture, "hand_length")
         column.prop(capture, "mirrored")
-        column.prop(capture, "use_hands")
+        column.prop(capture, "use_hands", text="Build Hands")
         reason = why_not(context)
         if reason:
             draw_sentence(layout, f"{reason}.", width, icon="INFO")
