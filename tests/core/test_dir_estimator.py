@@ -40,7 +40,7 @@ from dir_core.network.estimator import DirEstimator, rotations_from_mano  # noqa
 from dir_core.network.follow import HandFollower, stretches  # noqa: E402
 from dir_core.network.inference import BatchedNetwork  # noqa: E402
 from dir_core.network.results import OFFSET_UNIT, DIROutput, HandResult, StageResult  # noqa: E402
-from dir_core.take import load_take  # noqa: E402
+from dir_core.take import load_take, take_digest  # noqa: E402
 from dir_core.worker.protocol import PREVIEW, PreviewReader  # noqa: E402
 
 WIDTH, HEIGHT, FOCAL, RATE = 640, 480, 560.0, 30.0
@@ -523,6 +523,21 @@ def test_those_who_look_on_see_nearly_the_result(mirrored: bool, capture_truth: 
         assert np.degrees(turn.max()) < 0.1
         # The person's shape is not known yet, so a hand of the mean shape is put where it looks as large.
         assert np.linalg.norm(shown["translation"] - truth.translation[side], axis=1)[seen].max() < 0.04
+
+
+def test_hands_are_followed_over_skipped_frames(capture_truth: Run, tmp_path: Path) -> None:
+    truth, parts = make_truth(40), tmp_path / "parts"
+    take = capture_truth(truth, step=3, parts=parts).take
+    assert take.frame.tolist() == list(range(0, 40, 3))
+    for side in SIDES:
+        hand = take.hand(side)
+        assert hand.observed.all()
+        turn = rotations.angle_between(hand.rotation.astype(float), truth.rotation[side][::3])
+        assert np.degrees(turn.max()) < 0.1
+    network = TruthNetwork(truth)
+    again = capture_truth(truth, network=network, step=3, parts=parts).take
+    assert not network.crops
+    assert take_digest(again) == take_digest(take)
 
 
 def test_squares_on_real_sightings_are_those_of_the_training() -> None:
