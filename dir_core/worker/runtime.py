@@ -53,8 +53,8 @@ LICENCES = {
 OLDEST_DRIVER = 580
 """Linux: the first NVIDIA driver that runs the CUDA 13 of the locked torch."""
 
-UNPACKED = 2.4
-"""Bytes on disk for each byte downloaded, from the CUDA build for Linux; the CPU build takes 3.3, but is small."""
+UNPACKED = {"cuda": 2.0, "mps": 4.0, "cpu": 4.0}
+"""Bytes on disk for each byte downloaded, at most: on Linux CUDA took 1.8 and CPU 3.7."""
 
 Stage = Literal["making", "downloading", "installing", "testing", "removing", "ended"]
 State = Literal["none", "running", "unfinished", "ready", "broken"]
@@ -200,8 +200,12 @@ class RuntimeStatus:
 
 def possible_builds(system: str = sys.platform, machine: str = platform.machine()) -> tuple[str, ...]:
     """The builds that exist for a computer, the one that every such computer can run last."""
-    name = _PLATFORMS.get((system, machine.lower()), "")
-    return tuple(build for build in BUILDS if any(LOCKS.glob(f"{name}-{build}-*.txt"))) if name else ()
+    return tuple(build for build in BUILDS if any(LOCKS.glob(f"{_platform(system, machine)}-{build}-*.txt")))
+
+
+def _platform(system: str = sys.platform, machine: str = platform.machine()) -> str:
+    """The computer in the words of the lock files."""
+    return _PLATFORMS.get((system, machine.lower()), f"{system}-{machine}")
 
 
 def detect_build() -> tuple[str, str]:
@@ -237,8 +241,7 @@ def read_lock(build: str, locks: Path = LOCKS, version: Sequence[int] = sys.vers
     Raises:
         GpuRuntimeError: there is none.
     """
-    name = _PLATFORMS.get((sys.platform, platform.machine().lower()), sys.platform)
-    path = locks / f"{name}-{build}-cp{version[0]}{version[1]}.txt"
+    path = locks / f"{_platform()}-{build}-cp{version[0]}{version[1]}.txt"
     try:
         text = path.read_text("utf-8")
     except OSError as error:
@@ -259,7 +262,7 @@ def _read_line(line: str) -> LockedFile:
 def needed_space(lock: Lock, folder: Path) -> int:
     """Bytes that a setup will take on the disk of `folder`, less what is downloaded already."""
     kept = sum(file.size for file in lock.files if is_downloaded(file, folder))
-    return round((1 + UNPACKED) * lock.download_size) - kept
+    return round((1 + UNPACKED[lock.build]) * lock.download_size) - kept
 
 
 def is_downloaded(file: LockedFile, folder: Path) -> bool:

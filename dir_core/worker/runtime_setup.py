@@ -9,12 +9,14 @@ or the parent is gone, the process ends within a moment and so does the process 
 """
 
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 import traceback
@@ -60,18 +62,16 @@ _ROOM = 50_000_000  # bytes that have to stay free besides what is installed
 _DEFECT_EXIT = 1
 _STOPPED_EXIT = 130
 
-# A child that outlives a killed parent would go on downloading: it watches its standard input, as the worker does.
-_WITH_PARENT = (
+# pip, run from its wheel. It watches its standard input, as the worker does: it would outlive a killed parent.
+_PIP_WITH_PARENT = (
     "import os, runpy, sys, threading\n"
     "def watch():\n"
     "    while os.read(0, 4096):\n"
     "        pass\n"
     "    os._exit(131)\n"
     "threading.Thread(target=watch, daemon=True).start()\n"
-    "sys.path[:0] = sys.argv[2:3]\n"
-    "module = sys.argv[1]\n"
-    "sys.argv[:] = [module, *sys.argv[3:]]\n"
-    "runpy.run_module(module, run_name='__main__')\n"
+    "sys.path.insert(0, sys.argv.pop(1))\n"
+    "runpy.run_module('pip', run_name='__main__')\n"
 )
 
 _OFFLINE = (
@@ -240,7 +240,7 @@ def set_up(lock: Lock, folder: Path, paths: Sequence[str], watch: Watch, progres
         progress.enter("testing")
         answer = folder / SELF_TEST
         answer.unlink(missing_ok=True)
-        test_environment(python, lock.build, answer, paths, watch)
+        try_environment(python, lock.build, answer, paths, watch)
     except BaseException:
         shutil.rmtree(_long(environment), ignore_errors=True)
         raise
@@ -278,19 +278,39 @@ def make_environment(environment: Path, watch: Watch) -> Path:
         GpuRuntimeError: this Python cannot make environments.
     """
     said: list[str] = []
-    if watch.run([_base_python(), "-I", "-m", "venv", environment], said.append) != 0:
+    if watch.run([_base_python(), "-I", "-m", "venv", "--without-pip", environment], said.append) != 0:
         print(*said, sep="", flush=True)
         if _disk_is_full("".join(said)):
             raise GpuRuntimeError(f"The disk of {environment.parent} is full, make room and set up again.")
-        raise GpuRuntimeError(
-            f"The Python of this Blender ({_base_python()}) cannot make environments; install its venv and ensurepip "
-            f"(Debian: apt install python{sys.version_info[0]}.{sys.version_info[1]}-venv) or choose another Python."
-        )
+        raise GpuRuntimeError(_without_venv())
     return environment_python(environment)
 
 
+def bundled_pip() -> Path:
+    """The wheel of pip that every Python carries for its environments; a distribution may keep it elsewhere.
+
+    Raises:
+        GpuRuntimeError: this one does not.
+    """
+    spec = importlib.util.find_spec("ensurepip")
+    folders = [Path(spec.origin).parent / "_bundled"] if spec and spec.origin else []
+    folders.append(Path(sysconfig.get_config_var("WHEEL_PKG_DIR") or os.devnull))
+    for folder in folders:
+        for wheel in sorted(folder.glob("pip-*.whl")):
+            return wheel
+    raise GpuRuntimeError(_without_venv())
+
+
+def _without_venv() -> str:
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    return (
+        f"The Python of this Blender ({_base_python()}) cannot make environments; install its venv and ensurepip "
+        f"(Debian: apt install python{version}-venv) or choose another Python."
+    )
+
+
 def download(lock: Lock, folder: Path, python: Path, watch: Watch, progress: Progress) -> None:
-    """Download what is not there yet, the locked pip first, because that one counts bytes.
+    """Download what is not there yet, the locked pip first, because only a new one counts bytes.
 
     Raises:
         GpuRuntimeError: there is no network, the disk is full, or a file is not the one that is locked.
@@ -312,9 +332,24 @@ def _counter(progress: Progress, done: int, size: int, total: int) -> Callable[[
 
 
 def _pip_download(python: Path, pip: Path, wheels: Path) -> list[str]:
-    """The command that downloads what one.txt asks for, free of the user's configuration; `pip` is the locked one."""
+    """The command that downloads what one.txt asks for, free of the user's configuration.
+
+    Args:
+        python: of the environment.
+        pip: where the wheel of the locked pip is to be; while it is not there, the one of Python downloads it.
+        wheels: where files go.
+    """
     has_pip = pip.exists()
-    command = [str(python), "-I", "-X", "utf8", "-c", _WITH_PARENT, "pip", str(pip) if has_pip else "", "--isolated"]
+    command = [
+        str(python),
+        "-I",
+        "-X",
+        "utf8",
+        "-c",
+        _PIP_WITH_PARENT,
+        str(pip if has_pip else bundled_pip()),
+        "--isolated",
+    ]
     command += ["download", "--no-input", "--disable-pip-version-check", "--no-cache-dir", "--no-index", "--no-deps"]
     command += ["--timeout", str(_TIMEOUT), "--retries", str(_RETRIES), "--progress-bar", "raw" if has_pip else "off"]
     return [*command, "--require-hashes", "-d", str(wheels), "-r", str(wheels / _REQUIREMENT)]
@@ -386,7 +421,7 @@ def install(lock: Lock, folder: Path, environment: Path, watch: Watch, progress:
         raise GpuRuntimeError(f"Cannot unpack into {environment}: {error}; make room and set up again.") from error
 
 
-def test_environment(python: Path, build: str, answer: Path, paths: Sequence[str], watch: Watch) -> None:
+def try_environment(python: Path, build: str, answer: Path, paths: Sequence[str], watch: Watch) -> None:
     """Run the self-test; its answer goes into a file, also if it is bad.
 
     Raises:

@@ -76,7 +76,7 @@ def reference() -> Any:
     return torch.stack([last.left.joint_xyz[0], last.right.joint_xyz[0]]).numpy()
 
 
-def test_device(name: str) -> dict[str, Any]:
+def try_device(name: str) -> dict[str, Any]:
     """Try the network on a device, as a capture uses it.
 
     Args:
@@ -158,7 +158,7 @@ def main(arguments: list[str]) -> int:
     values: dict[str, Any] = {"python": sys.executable} if what == "device" else {}
     try:
         if what == "device":
-            values |= test_device(subject)
+            values |= try_device(subject)
         else:
             values["sentence"] = describe_checkpoint(Path(subject))
     except ImportError as error:
