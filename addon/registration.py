@@ -9,12 +9,16 @@ from . import (
     capture_job,
     capture_preview,
     clean_job,
+    curves_view,
     footage_view,
     log,
+    overlay,
     painter,
     preferences,
     properties,
     retarget,
+    review_data,
+    strip,
     takes,
     ticker,
 )
@@ -23,6 +27,7 @@ from .operators import clean_up as clean_up_operators
 from .operators import export as export_operators
 from .operators import footage as footage_operators
 from .operators import retarget as retarget_operators
+from .operators import review as review_operators
 from .operators import rig
 from .operators import takes as take_operators
 from .panels import capture as capture_panel
@@ -31,6 +36,7 @@ from .panels import export as export_panel
 from .panels import footage as footage_panel
 from .panels import hands as hands_panel
 from .panels import retarget as retarget_panel
+from .panels import review as review_panel
 from .panels import takes as takes_panel
 
 MODULES: Final[tuple[ModuleType, ...]] = (
@@ -42,6 +48,10 @@ MODULES: Final[tuple[ModuleType, ...]] = (
     footage_view,
     takes,
     clean_job,
+    review_data,
+    overlay,
+    strip,
+    curves_view,
     retarget,
     capture_job,
     capture_preview,
@@ -50,11 +60,13 @@ MODULES: Final[tuple[ModuleType, ...]] = (
     clean_up_operators,
     rig,
     take_operators,
+    review_operators,
     takes_panel,
     retarget_operators,
     export_operators,
     footage_panel,
     capture_panel,
+    review_panel,
     hands_panel,
     clean_up_panel,
     retarget_panel,
