@@ -12,7 +12,7 @@ def take_hand_models(
     folder: str | os.PathLike[str] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> dict[Side, HandModel]:
-    """The hands of a take: as asked, else those of the checkpoint it was captured with, else the open hand.
+    """The hands of a take: as asked, else those of the checkpoint or folder it was captured with, else the open hand.
 
     Args:
         take: any take.
@@ -24,11 +24,16 @@ def take_hand_models(
         SettingsError: the model lies in a checkpoint, and torch is not installed.
         CheckpointError: the checkpoint cannot be used.
     """
-    settings = take.meta["settings"]
-    used = settings.get("checkpoint") if isinstance(settings, dict) else None
-    source = checkpoint or (used if isinstance(used, str) and not folder else None)
-    if source is None:
-        return load_hand_models(folder)
+    if not folder and not checkpoint:
+        settings = take.meta["settings"] if isinstance(take.meta["settings"], dict) else {}
+        folder, checkpoint = (_text(settings.get(name)) for name in ("hand_model", "checkpoint"))
+    if folder or not checkpoint:
+        return load_hand_models(folder or None)
     from dir_core.estimator import checkpoint_hand_models  # loads OpenCV and torch, which few takes need
 
-    return checkpoint_hand_models(source)
+    return checkpoint_hand_models(checkpoint)
+
+
+def _text(value: object) -> str | None:
+    """A text of a foreign file's settings; None for anything else."""
+    return value if isinstance(value, str) else None

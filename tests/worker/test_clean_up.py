@@ -325,6 +325,15 @@ def test_a_hand_model_in_a_checkpoint_needs_the_runtime(tmp_path: Path, monkeypa
         clean_up.Desk().open(CleanUpRequest(str(tmp_path / "raw.npz")))
 
 
+def test_the_hand_model_that_a_take_names_is_taken(client: CleanUpClient, tmp_path: Path) -> None:
+    make_raw(tmp_path / "raw.npz", 5, settings={"hand_model": str(tmp_path / "mano")})
+    error = ask(client, CleanUpRequest(str(tmp_path / "raw.npz"))).error
+    assert str(tmp_path / "mano") in error
+    assert one_sentence(error)
+    make_raw(tmp_path / "raw.npz", 5, settings={"hand_model": None, "checkpoint": None})
+    assert ask(client, CleanUpRequest(str(tmp_path / "raw.npz"))).error == ""
+
+
 def test_a_defect_is_told_and_logged(
     tmp_path: Path, raw_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
