@@ -80,7 +80,9 @@ class EventLog:
                 line += event.to_json().encode() + b"\n"
                 self._begun = file.write(line) == len(line)
         except OSError as error:
-            raise OutputError(f"Cannot write {self._path}: {error.strerror}; make room for it.") from error
+            raise OutputError(
+                f"Cannot write {self._path}: {error.strerror}; make room or choose another folder."
+            ) from error
 
 
 class Progress:

@@ -562,11 +562,13 @@ def _size(path: Path) -> int:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file of ours.
+    """Remove a file of ours, if it is there: a read-only disk refuses also what it would not have to do.
 
     Raises:
         OutputError: it is there and cannot be removed.
     """
+    if not path.exists():
+        return
     try:
         path.unlink(missing_ok=True)
     except OSError as error:

@@ -304,6 +304,17 @@ def test_folders_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
     assert_sentence(error)
 
 
+def test_what_is_not_there_need_not_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    set_flag(tmp_path, PAUSE, True)
+    monkeypatch.setattr(Path, "unlink", read_only)
+    set_flag(tmp_path, CANCEL, False)
+    with pytest.raises(OutputError, match="Read-only file system"):
+        set_flag(tmp_path, PAUSE, False)
+
+
 def test_a_python_that_is_not_there(tmp_path: Path) -> None:
     make_job(tmp_path, REQUESTED)
     with pytest.raises(SettingsError, match="no python") as error:
