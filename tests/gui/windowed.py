@@ -188,7 +188,7 @@ def debian_mirror() -> str:
 
 def run_logged(command: Sequence[str], output: Any) -> None:
     """Run one step of the preparation; what it says goes to the log."""
-    output.write(f"$ {' '.join(command)}\n")
+    output.write(f"$ {' '.join(word for word in command if word != ISOLATED)}\n")
     output.flush()
     result = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False)
     if result.returncode:
