@@ -246,7 +246,7 @@ def _draw() -> None:
     shader = gpu.shader.from_builtin("SMOOTH_COLOR")
     for side, (points, colours) in _show.meshes.items():
         if side not in _show.batches:
-            _show.batches[side] = _make_batch(shader, points, colours, _skins[side].faces)
+            _show.batches[side] = _make_batch(points, colours, _skins[side].faces)
     gpu.state.depth_test_set("LESS_EQUAL")
     gpu.state.depth_mask_set(True)
     gpu.state.face_culling_set("BACK")
@@ -261,8 +261,11 @@ def _draw() -> None:
         gpu.state.depth_test_set("NONE")
 
 
-def _make_batch(shader: Any, points: Array, colours: Array, faces: Array) -> Any:
-    vertices = gpu.types.GPUVertBuf(shader.format_calc(), len(points))
+def _make_batch(points: Array, colours: Array, faces: Array) -> Any:
+    layout = gpu.types.GPUVertFormat()  # what the shader calculates by itself lacks names from 5.0 on
+    layout.attr_add(id="pos", comp_type="F32", len=3, fetch_mode="FLOAT")
+    layout.attr_add(id="color", comp_type="F32", len=4, fetch_mode="FLOAT")
+    vertices = gpu.types.GPUVertBuf(layout, len(points))
     vertices.attr_fill("pos", points)
     vertices.attr_fill("color", colours)
     indices = gpu.types.GPUIndexBuf(type="TRIS", seq=faces)

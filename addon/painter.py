@@ -43,10 +43,14 @@ def _paint() -> float | None:
         return _State.free - now
     part = next(iter(_State.wanted))
     del _State.wanted[part]
-    for window in bpy.context.window_manager.windows:
+    for window in _windows():
         _tag(window, part)
     _State.painted = now
     return 0.0
+
+
+def _windows() -> Any:
+    return bpy.context.window_manager.windows
 
 
 def _tag(window: Any, part: Part) -> None:

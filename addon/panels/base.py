@@ -29,7 +29,7 @@ class HandsPanel(bpy.types.Panel):  # type: ignore[misc]
 def draw_sentence(layout: Any, sentence: str, width: int, *, icon: str = "NONE") -> None:
     """Draw a sentence over as many lines as a region of `width` pixels needs; labels do not wrap by themselves."""
     factor = bpy.context.preferences.system.ui_scale
-    characters = max(16, int((width / factor - 40) / 6.2))
+    characters = max(16, int((width / factor - (40 if icon == "NONE" else 80)) / 6.2))
     lines: list[str] = []
     for word in sentence.split():
         if lines and len(lines[-1]) + 1 + len(word) <= characters:

@@ -26,7 +26,7 @@ from ..properties import SCENE_PROPERTY
 from .base import HandsPanel, draw_sentence
 
 _STATUS_TICK: Final = 0.5  # seconds between two looks at the status bar
-_NAME_LENGTH: Final = 32  # characters of a clip's name in the status bar
+_NAME_LENGTH: Final = 24  # characters of a clip's name in the status bar
 
 
 def _capture(context: Any) -> Any:
@@ -220,7 +220,7 @@ def draw_status(header: Any, _context: Any) -> None:
         return
     name = job.order.clip if len(job.order.clip) <= _NAME_LENGTH else f"{job.order.clip[: _NAME_LENGTH - 1]}…"
     row = header.layout.row()
-    row.ui_units_x = 16
+    row.ui_units_x = 20
     row.progress(factor=job.factor, text=f"{name}: {job.sentence()}", type="BAR")
 
 

@@ -11,19 +11,22 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import bpy
+import gpu
 import numpy as np
 import pytest
+from bpy_extras.view3d_utils import location_3d_to_region_2d
 from mathutils import Matrix
 
 import addon
-from addon import capture_job, capture_preview, footage_view, log, preferences, takes, ticker
+from addon import capture_job, capture_preview, footage_view, log, painter, preferences, takes, ticker
 from addon.operators import capture as operators
 from dir_core.capture import capture_take
 from dir_core.conventions import SIDES
 from dir_core.errors import FootageError, OutputError, SettingsError
 from dir_core.rotations import from_rotation_vector
-from dir_core.take import load_take, take_digest
+from dir_core.take import load_take, save_take, take_digest
 from dir_core.worker.protocol import CANCEL, LOCK, PAUSE, Event, JobLock, JobRequest
+from tests.takes import make_take
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "blender_assets" / "demo" / "two_hands.mp4"
@@ -424,9 +427,6 @@ def test_a_killed_capture_goes_on_to_the_same_take(scene, digest):
 
 def finished(scene, models, **order) -> capture_job.Job:
     """A job whose worker has ended with a take."""
-    from dir_core.take import save_take
-    from tests.takes import make_take
-
     job = start(scene, **order)
     take = make_take(models, count=5)
     save_take(take, job.folder / "result.npz")
@@ -514,8 +514,6 @@ def camera_view(scene, *, zoom: float, shift: tuple[float, float]) -> tuple[Simp
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize(("zoom", "shift"), [(1.0, (0.0, 0.0)), (0.4, (0.3, -0.2)), (2.5, (-0.5, 0.4))])
 def test_a_drawn_box_lies_where_the_footage_is_seen(scene, zoom, shift, mirrored):
-    from bpy_extras.view3d_utils import location_3d_to_region_2d
-
     region, space = camera_view(scene, zoom=zoom, shift=shift)
     scene.two_hands.capture.mirrored = mirrored
     camera = footage_view.camera_of(scene)
@@ -594,6 +592,71 @@ def test_the_preview_stands_in_front_of_the_footage_camera(scene):
     assert tuple(capture_preview._camera_axes(scene) @ Matrix.Translation((0.1, 0.2, 0.5)).to_translation()) == (
         pytest.approx((0.1, 0.5, -0.2), abs=1e-6)
     )
+
+
+def test_the_preview_is_drawn_with_the_colours_of_the_sides(scene, models, monkeypatch):
+    """Seen from the footage's camera: the left hand, at its right, bluish; the right one reddish; nothing elsewhere."""
+    if hasattr(gpu, "init"):
+        gpu.init()
+    else:
+        scene.render.engine, scene.camera = "BLENDER_WORKBENCH", footage_view.camera_of(scene)
+        bpy.ops.render.render()
+    try:
+        screen = gpu.types.GPUOffScreen(160, 120)
+    except (RuntimeError, SystemError) as error:
+        pytest.skip(f"nothing can be drawn here: {error}")
+    capture_preview.prepare()
+    flat = np.tile([1.0, 0.0, 0.0, 0.0], (16, 1))
+    meshes = {}
+    for side, across in (("left", 0.15), ("right", -0.15)):
+        points, normals = capture_preview.pose_skin(capture_preview._skins[side], flat, np.array([across, 0, 0.8]), 1.0)
+        meshes[side] = points, capture_preview.shade(normals, capture_preview._COLOURS[side])
+    show = SimpleNamespace(job=start(scene), meshes=meshes, batches={})
+    monkeypatch.setattr(capture_preview, "_show", show)
+    camera = footage_view.camera_of(scene)
+    lens = camera.calc_matrix_camera(bpy.context.evaluated_depsgraph_get(), x=160, y=120)
+
+    def draw() -> np.ndarray:
+        with screen.bind():
+            buffer = gpu.state.active_framebuffer_get()
+            buffer.clear(color=(0.0, 0.0, 0.0, 0.0), depth=1.0)
+            with gpu.matrix.push_pop(), gpu.matrix.push_pop_projection():
+                gpu.matrix.load_projection_matrix(lens)
+                gpu.matrix.load_matrix(camera.matrix_world.inverted())
+                capture_preview._draw()
+            return np.array(buffer.read_color(0, 0, 160, 120, 4, 0, "FLOAT").to_list())
+
+    try:
+        picture = draw()
+        scene.two_hands.capture.use_preview = False
+        assert not draw().any()
+    finally:
+        screen.free()
+    drawn = picture[..., 3] > 0
+    assert 0.02 < drawn.mean() < 0.3
+    red, blue = picture[:, :80][drawn[:, :80]], picture[:, 80:][drawn[:, 80:]]
+    assert (red[:, 0] > red[:, 2]).all()
+    assert (blue[:, 2] > blue[:, 0]).all()
+    assert len(red) == pytest.approx(len(blue), rel=0.1)
+    assert red[:, 0].std() > 0.02  # it is lit, not flat
+
+
+def test_drawing_rests_for_twice_as_long_as_it_takes(monkeypatch):
+    """A part at a time; the next one when Blender has drawn for 0.3 s and rested for 0.6 s."""
+    now, drawn = [100.0], []
+    monkeypatch.setattr(painter, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(painter, "_tag", lambda _window, part: drawn.append(part))
+    monkeypatch.setattr(painter, "_windows", lambda: [None])
+    painter._State.wanted.update({"SIDEBAR": None, "VIEW": None})
+    assert painter._paint() == 0.0
+    assert drawn == ["SIDEBAR"]
+    now[0] += 0.3
+    assert painter._paint() == pytest.approx(0.6)
+    now[0] += 0.61
+    assert painter._paint() == 0.0
+    assert drawn == ["SIDEBAR", "VIEW"]
+    now[0] += 0.001
+    assert painter._paint() is None
 
 
 def test_the_end_of_a_log_is_shown_also_if_it_is_not_there(tmp_path):
