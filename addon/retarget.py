@@ -6,7 +6,7 @@ own, in a track of the NLA that lies over everything else on the rig; no other c
 
 import json
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +37,7 @@ BODY_TRACK: Final = "Body"
 """Name of the NLA track into which an action goes that would hide the hands."""
 
 _BONES: Final = "two_hands_bones"  # custom property of the action: side -> names of the bones it has keys for
+_USERS: Final = 100  # preference of the user's own rig maps
 _WRIST: Final = "wrist"
 _SAMPLED: Final = "Two-Hand Sampling"  # name of the scene that exists while motion is read
 
@@ -112,7 +113,7 @@ class _Motion:
 
 
 def detect(target: Any) -> Detection:
-    """Find the hands of an armature object: maps that the user saved count more than those that ship with the project.
+    """Find the hands of an armature object, with the maps that the user saved before those of the project.
 
     Raises:
         SettingsError: a rig map of the installation is damaged.
@@ -198,7 +199,7 @@ def _user_maps() -> list[RigMap]:
     maps = []
     for path in sorted(user_map_folder().glob("*.json")):
         try:
-            maps.append(load_rig_map(path))
+            maps.append(replace(load_rig_map(path), preference=_USERS))
         except SettingsError as error:
             log.LOGGER.warning("%s", error)
     return maps
@@ -287,6 +288,8 @@ def key_onto_rig(
             locked += _add_rotation(values[side], target.pose.bones[name], rotation)
         yield 1.0
 
+    if not any(values.values()):
+        raise SettingsError("Every channel of the mapped bones is locked, unlock them or map bones that can turn.")
     if locked:
         notes.append(f"{locked} locked channels were left alone.")
     bones = {side: sorted({bone for bone, _, _ in keyed}) for side, keyed in values.items()}

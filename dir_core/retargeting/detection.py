@@ -15,6 +15,7 @@ from dir_core.retargeting.skeleton import Bone
 from dir_core.retargeting.topology import hands_by_shape, likely_side
 
 _WHOLE_HAND: Final = 1 + LONGEST_CHAIN * len(FINGERS)
+_LAST: Final = -100  # preference of names that no known rig has: a known rig that fits as well says more
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,16 @@ def detect_hands(bones: Sequence[Bone], known: Sequence[RigMap]) -> Detection:
 
     Args:
         bones: of the rig.
-        known: rig maps, those to be preferred first.
+        known: rig maps.
     """
-    fitting = [fit_map(rig_map, bones) for rig_map in known]
-    # Of those that name most bones the known rigs come first, in their order: max takes the first of equals.
-    best = max([*fitting, _from_names(bones)], key=_count_bones)
+    fitting = [(fit_map(rig_map, bones), rig_map) for rig_map in known]
+    by_name = _from_names(bones)
+    best, _ = max([*fitting, (by_name, by_name)], key=lambda each: _rank(*each))
     if not best.hands and all(bone.head is not None for bone in bones):
         best = RigMap("By Shape", hands_by_shape(bones))
     if not best.hands:
         return NOTHING
-    count, _ = _count_bones(best)
-    return Detection(best, count / (_WHOLE_HAND * len(SIDES)))
+    return Detection(best, _count_bones(best) / (_WHOLE_HAND * len(SIDES)))
 
 
 def fit_map(rig_map: RigMap, bones: Sequence[Bone]) -> RigMap:
@@ -82,7 +82,7 @@ def _from_names(bones: Sequence[Bone]) -> RigMap:
     hands = {side: hand for side, hand in found.items() if side is not None}
     if not hands and None in found:
         hands = {_side_of(found[None], bones): found[None]}
-    return RigMap("By Names", hands)
+    return RigMap("By Names", hands, preference=_LAST)
 
 
 def _side_of(hand: HandMap, bones: Sequence[Bone]) -> Side:
@@ -95,7 +95,13 @@ def _side_of(hand: HandMap, bones: Sequence[Bone]) -> Side:
     return likely_side(wrist, fingers)
 
 
-def _count_bones(rig_map: RigMap) -> tuple[int, int]:
-    """Turned bones and metacarpals that a map names."""
-    hands = rig_map.hands.values()
-    return sum(len(hand.bones) for hand in hands), sum(len(hand.metacarpals) for hand in hands)
+def _rank(fitted: RigMap, whole: RigMap) -> tuple[int, ...]:
+    """Sorts maps by what a rig has of them: most bones, then what is made to be animated, then what is most alike."""
+    names = {bone for hand in whole.hands.values() for bone in hand.bones}
+    alike = sum(bone in names for hand in fitted.hands.values() for bone in hand.bones)
+    found, wanted = (sum(len(hand.metacarpals) for hand in each.hands.values()) for each in (fitted, whole))
+    return _count_bones(fitted), fitted.preference, alike, found - wanted, found
+
+
+def _count_bones(rig_map: RigMap) -> int:
+    return sum(len(hand.bones) for hand in rig_map.hands.values())

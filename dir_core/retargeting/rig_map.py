@@ -99,13 +99,12 @@ def save_rig_map(rig_map: RigMap, path: str | os.PathLike[str]) -> None:
 
 
 def known_rig_maps() -> tuple[RigMap, ...]:
-    """The rig maps that ship with the project, those to be preferred first.
+    """The rig maps that ship with the project.
 
     Raises:
         SettingsError: one of them is damaged.
     """
-    maps = [load_rig_map(path) for path in sorted(RIG_MAP_FOLDER.glob("*.json"))]
-    return tuple(sorted(maps, key=lambda each: -each.preference))
+    return tuple(load_rig_map(path) for path in sorted(RIG_MAP_FOLDER.glob("*.json")))
 
 
 def _read_hand(content: Any) -> HandMap:
