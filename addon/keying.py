@@ -41,6 +41,9 @@ _POINT_FIELDS: Final[dict[str, tuple[int, type]]] = {
 }
 """Everything a key is made of: name -> numbers and their kind."""
 
+_TOLD_FIELDS: Final = ("co", "interpolation", "handle_left_type", "handle_right_type")
+"""What a digest of keys always tells; where handles are set by hand, it tells these too."""
+
 _SAME_FRAME: Final = 0.01  # keys that are nearer lie on the same frame, as Blender itself has it
 _HANDLE_DECIMALS: Final = 3  # Blender straightens aligned handles anew now and then, to another last digit
 
@@ -148,7 +151,7 @@ def key_bones(
     properties: Mapping[str, Array] | None = None,
     observed: Array | None = None,
     span: Span | None = None,
-) -> None:
+) -> str:
     """Key bones and custom properties of an armature in bulk; keys that these curves have already are replaced.
 
     Rotations and locations are BEZIER with AUTO_CLAMPED handles. They never leave the values of the two keys beside
@@ -170,6 +173,9 @@ def key_bones(
         properties: custom property of the armature object -> [K], 0..1; fewer keys beside reduced curves.
         observed: [K] bool; keys that were not observed are drawn as breakdowns in the dope sheet.
         span: keys of these curves before and after it stay; None replaces all.
+
+    Returns:
+        What `digest_keys` says of these curves from the first to the last of `frames`.
     """
     frames = np.asarray(frames, np.float64)
     seen = np.ones(len(frames), dtype=bool) if observed is None else np.asarray(observed, dtype=bool)
@@ -192,6 +198,7 @@ def key_bones(
         rows = _changed_rows(np.asarray(values)) if reduced else np.arange(len(frames))
         keys = _plain_keys(frames[rows], np.asarray(values)[rows], "CONSTANT", key_types[rows])
         writer.write(property_path(prop), 0, "Capture", keys)
+    return writer.digest()
 
 
 def key_channels(place: Place, frames: Array, channels: Mapping[tuple[str, str, int], Array]) -> None:
@@ -259,22 +266,13 @@ def digest_keys(place: Place, paths: Iterable[str], span: Span) -> str:
     Automatic handles are left out: they follow from the keys, also from those beside the span.
     """
     wanted = frozenset(paths)
-    digest = hashlib.blake2b(digest_size=16)
-    curves = [curve for curve in place.curves if curve.data_path in wanted]
-    for curve in sorted(curves, key=lambda each: (each.data_path, each.array_index)):
-        points = curve.keyframe_points
-        names = ("co", "interpolation", "handle_left_type", "handle_right_type")
-        keys = {name: _read(points, name) for name in names}
-        inside = _within(keys["co"][:, 0], span)
-        digest.update(f"{curve.data_path}[{curve.array_index}]{curve.mute}".encode())
-        for side in ("left", "right"):
-            own = inside & np.isin(keys[f"handle_{side}_type"], (_FREE, _ALIGNED))
-            if own.any():
-                handles = np.round(_read(points, f"handle_{side}")[own].astype(np.float64), _HANDLE_DECIMALS)
-                digest.update((handles + 0.0).tobytes())  # no negative zeros
-        for values in keys.values():
-            digest.update(values[inside].tobytes())
-    return digest.hexdigest()
+    return _digest(
+        {
+            (curve.data_path, curve.array_index): _read_keys(curve.keyframe_points, span)
+            for curve in place.curves
+            if curve.data_path in wanted
+        }
+    )
 
 
 def cut_curve(curve: ReducedCurve, frames: Array, first: int, last: int) -> ReducedCurve:
@@ -322,12 +320,22 @@ class _CurveWriter:
         else:
             self._bag = place.action
         self._known = {(curve.data_path, curve.array_index): curve for curve in self._bag.fcurves}
+        self._written: dict[tuple[str, int], dict[str, Array]] = {}
 
     def write(self, path: str, index: int, group: str, new: dict[str, Array]) -> None:
         """Give a curve new keys, described by fields of _POINT_FIELDS."""
         curve = self._known.get((path, index))
         kept = _keys_outside(curve.keyframe_points, self._span) if curve is not None else None
-        _put_keys(curve or self._open(path, index, group), new, kept)
+        curve = curve or self._open(path, index, group)
+        _put_keys(curve, new, kept)
+        # Blender keeps numbers as they are, but straightens aligned handles itself.
+        is_fitted = "handle_left" in new
+        span = (float(new["co"][0, 0]), float(new["co"][-1, 0]))
+        self._written[path, index] = _read_keys(curve.keyframe_points, span) if is_fitted else new
+
+    def digest(self) -> str:
+        """What `digest_keys` says of the keys that were written."""
+        return _digest(self._written)
 
     def _open(self, path: str, index: int, group: str) -> Any:
         if not HAS_SLOTS:
@@ -363,12 +371,45 @@ def _fitted_keys(frames: Array, reduced: ReducedCurve, index: int, key_types: Ar
     }
 
 
+def _digest(curves: Mapping[tuple[str, int], Mapping[str, Array]]) -> str:
+    """A hexadecimal number for the keys of some curves, each given by the fields of _TOLD_FIELDS."""
+    digest = hashlib.blake2b(digest_size=16)
+    for (path, index), keys in sorted(curves.items(), key=lambda each: each[0]):
+        digest.update(f"{path}[{index}]".encode())
+        for name in _TOLD_FIELDS:
+            digest.update(np.ascontiguousarray(keys[name]))
+        for side in ("left", "right"):
+            types = keys[f"handle_{side}_type"]
+            fitted = (types == _FREE) | (types == _ALIGNED)
+            if fitted.any():
+                handles = np.round(keys[f"handle_{side}"][fitted].astype(np.float64), _HANDLE_DECIMALS)
+                digest.update(handles + 0.0)  # no negative zeros
+    return digest.hexdigest()
+
+
+def _read_keys(points: Any, span: Span) -> dict[str, Array]:
+    """The keys on `span` with what _digest needs to know of them."""
+    keys = {name: _read(points, name) for name in _TOLD_FIELDS}
+    for side in ("left", "right"):
+        if np.any(keys[f"handle_{side}_type"] != _AUTO_CLAMPED):
+            keys[f"handle_{side}"] = _read(points, f"handle_{side}")
+    if _reach_beyond(points, span):
+        inside = _within(keys["co"][:, 0], span)
+        return {name: values[inside] for name, values in keys.items()}
+    return keys
+
+
+def _reach_beyond(points: Any, span: Span) -> bool:
+    """Whether there are keys before or after a span; they are in order."""
+    return len(points) > 0 and not _within(np.array([points[0].co.x, points[-1].co.x]), span).all()
+
+
 def _keys_outside(points: Any, span: Span | None) -> dict[str, Array] | None:
     """Everything of the keys before and after `span`, or None if there are none."""
-    if span is None or not len(points):
+    if span is None or not _reach_beyond(points, span):
         return None
     outside = ~_within(_read(points, "co")[:, 0], span)
-    return {name: _read(points, name)[outside] for name in _POINT_FIELDS} if outside.any() else None
+    return {name: _read(points, name)[outside] for name in _POINT_FIELDS}
 
 
 def _put_keys(curve: Any, new: dict[str, Array], kept: dict[str, Array] | None) -> None:
@@ -378,21 +419,22 @@ def _put_keys(curve: Any, new: dict[str, Array], kept: dict[str, Array] | None) 
     points.clear()
     points.add(count + (len(kept["co"]) if kept else 0))
     for name in _POINT_FIELDS if kept else new:
-        values: Array = new[name] if name in new else _read(points, name)[:count]
+        usual = _usual(points, name)
+        values: Array = new[name] if name in new else np.full((count, *usual.shape), usual)
         if kept:
             values = np.concatenate([values, kept[name]])
-        # The numbers of an enum are slow to write. New points are alike, of the kinds that the user's preferences name.
-        elif values.dtype == np.int32 and np.all(values == _number_of_first(points, name)):
-            continue
-        points.foreach_set(name, np.ascontiguousarray(values).ravel())
+        # New points are alike, of the kinds that the user's preferences name, and fields are slow to write.
+        if not (values == usual).all():
+            points.foreach_set(name, np.ascontiguousarray(values).ravel())
     curve.update()  # also sorts the keys
 
 
-def _number_of_first(points: Any, name: str) -> int:
-    """What an enum of the first key is, as a number; -1 without keys."""
-    if not len(points):
-        return -1
-    return int(points[0].bl_rna.properties[name].enum_items[getattr(points[0], name)].value)
+def _usual(points: Any, name: str) -> Array:
+    """What a field of new points is, [] or [2]; enums as a number."""
+    value = getattr(points[0], name) if len(points) else 0
+    if isinstance(value, str):
+        value = points[0].bl_rna.properties[name].enum_items[value].value
+    return np.array(value, _POINT_FIELDS[name][1])
 
 
 def _read(points: Any, name: str) -> Array:

@@ -279,8 +279,8 @@ def key_hand(
     curves: ReducedHand | None = None,
     rate: float = 1.0,
     span: Span | None = None,
-) -> None:
-    """Key the poses of a track and its confidence.
+) -> str:
+    """Key the poses of a track and its confidence; returns the digest of these keys.
 
     Args:
         armature: an armature object as hand_rig builds it.
@@ -309,7 +309,7 @@ def key_hand(
     armature.id_properties_ui(CONFIDENCE_PROPERTY).update(
         min=0.0, max=1.0, description="How surely the footage shows this hand; 0 where it was not seen"
     )
-    keying.key_bones(
+    return keying.key_bones(
         place,
         frames,
         rotations=rotations,

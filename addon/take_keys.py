@@ -140,13 +140,13 @@ def key_take(
         span = _span_to_replace(item, frames[rows], before)
         hand = _cut_track(take.hand(side), rows)
         cut = None if curves is None else _cut_curves(curves[side], take.time, rows)
-        key_hand(armature, side, hand, frames[rows], places[side], curves=cut, rate=rate, span=span)
+        keys = key_hand(armature, side, hand, frames[rows], places[side], curves=cut, rate=rate, span=span)
         hidden, seen = take.hidden(side)[rows], bool(take.hand(side).observed.any())
         state = _hide_where_unseen(armature, places[side], hidden, frames[rows], seen=seen, span=span, before=before)
         if seen:
             filled += int((~hand.observed & ~hidden).sum())
         own = (float(frames[rows][0]), float(frames[rows][-1]))
-        marks[side] = _HandMark(own, keying.digest_keys(places[side], keyed_paths(side), own), state)
+        marks[side] = _HandMark(own, keys, state)
         layers.fit_strips(armature)
         armature.update_tag(refresh={"TIME"})
     for action in _actions_of(places):

@@ -7,15 +7,18 @@ from pathlib import Path
 import bpy
 import numpy as np
 import pytest
+from mathutils import Euler, Matrix
 
 import addon
-from addon import hand_rig, keying, take_keys, takes
+from addon import footage_view, hand_rig, keying, take_keys, takes
 from addon.scene import CONFIDENCE_PROPERTY, reduce_hand
 from dir_core import rotations
 from dir_core.clean_up.key_reduction import KeyReduction
-from dir_core.conventions import SIDES
+from dir_core.conventions import KEYPOINT_SOURCES, SIDES
 from dir_core.errors import SettingsError, TakeError
 from dir_core.take import save_take
+from tests.blender.test_footage_view import pixels_of
+from tests.blender.undo import assert_one_undo_step
 from tests.takes import make_take
 
 CURL = 'pose.bones["index1.L"].rotation_quaternion'
@@ -408,3 +411,68 @@ def test_two_takes_have_hands_and_keys_of_their_own(item, take, tmp_path):
     assert second.keying.left != first.keying.left
     assert take_keys.keyed_digest(first) == ""
     assert pose("left", take, 7) < 1e-3
+
+
+def own_camera(scene, take):
+    return footage_view.add_camera(take, scene.collection)
+
+
+def far_camera(scene, take):
+    camera = own_camera(scene, take)
+    camera.matrix_world = Matrix.LocRotScale((2.0, -1.0, 0.5), Euler((1.1, 0.3, 2.0)), (1.0, 1.0, 1.0))
+    return camera
+
+
+def moving_camera(scene, take):
+    camera = far_camera(scene, take)
+    camera.keyframe_insert("location", frame=1)
+    camera.keyframe_insert("rotation_euler", frame=1)
+    camera.location, camera.rotation_euler = (-1.0, 3.0, 1.0), (0.4, -0.5, 1.0)
+    camera.keyframe_insert("location", frame=20)
+    camera.keyframe_insert("rotation_euler", frame=20)
+    return camera
+
+
+def carried_camera(scene, take):
+    carrier = bpy.data.objects.new("Carrier", None)
+    scene.collection.objects.link(carrier)
+    carrier.location, carrier.scale = (1.0, 2.0, 3.0), (2.0, 2.0, 2.0)
+    camera = far_camera(scene, take)
+    camera.parent = carrier
+    camera.scale = (1.5, 1.5, 1.5)
+    return camera
+
+
+@pytest.mark.parametrize("make_camera", [own_camera, far_camera, moving_camera, carried_camera])
+def test_the_hands_sit_on_the_filmed_ones_through_any_camera(item, take, make_camera):
+    scene = bpy.context.scene
+    footage_view.match_render_size(scene, take)
+    camera = make_camera(scene, take)
+    bpy.context.view_layer.update()
+    scene.two_hands.footage.camera = camera
+    key(item, take)
+    assert (left_hand().parent is None) == (make_camera is own_camera)
+    assert tuple(left_hand().location) == (0.0, 0.0, 0.0), "the object's own place stays the user's"
+    joints = [joint for joint, source in enumerate(KEYPOINT_SOURCES) if source < 16]
+    for frame in (1, 8, 20):
+        scene.frame_set(frame)
+        graph = bpy.context.evaluated_depsgraph_get()
+        for side in SIDES:
+            armature = bpy.data.objects[f"Hand {side.title()}"].evaluated_get(graph)
+            heads = [armature.matrix_world @ armature.pose.bones[name].head for name in hand_rig.bone_names(side)]
+            seen = pixels_of(scene, camera.evaluated_get(graph), np.array(heads), (1280, 720))
+            wanted = take.hand(side).keypoints_2d[frame - 1]
+            for keypoint in joints:
+                np.testing.assert_allclose(seen[KEYPOINT_SOURCES[keypoint]], wanted[keypoint], atol=0.05)
+
+
+def test_hands_are_placed_anew_when_another_camera_is_chosen(item, take):
+    scene = bpy.context.scene
+    key(item, take)
+    assert left_hand().parent is None
+    camera = far_camera(scene, take)
+    bpy.context.view_layer.update()
+    assert not bpy.ops.hands.place_hands.poll()
+    scene.two_hands.footage.camera = camera
+    assert_one_undo_step(bpy.ops.hands.place_hands)
+    assert left_hand().parent == bpy.data.objects["Footage Camera"]
