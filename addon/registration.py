@@ -11,6 +11,7 @@ from . import (
     clean_job,
     curves_view,
     footage_view,
+    gpu_runtime,
     log,
     overlay,
     painter,
@@ -29,6 +30,7 @@ from .operators import footage as footage_operators
 from .operators import retarget as retarget_operators
 from .operators import review as review_operators
 from .operators import rig
+from .operators import setup as setup_operators
 from .operators import takes as take_operators
 from .panels import capture as capture_panel
 from .panels import clean_up as clean_up_panel
@@ -37,6 +39,7 @@ from .panels import footage as footage_panel
 from .panels import hands as hands_panel
 from .panels import retarget as retarget_panel
 from .panels import review as review_panel
+from .panels import setup as setup_panel
 from .panels import takes as takes_panel
 
 MODULES: Final[tuple[ModuleType, ...]] = (
@@ -44,6 +47,7 @@ MODULES: Final[tuple[ModuleType, ...]] = (
     ticker,
     painter,
     properties,
+    gpu_runtime,
     preferences,
     footage_view,
     takes,
@@ -64,6 +68,7 @@ MODULES: Final[tuple[ModuleType, ...]] = (
     takes_panel,
     retarget_operators,
     export_operators,
+    setup_operators,
     footage_panel,
     capture_panel,
     review_panel,
@@ -71,6 +76,7 @@ MODULES: Final[tuple[ModuleType, ...]] = (
     clean_up_panel,
     retarget_panel,
     export_panel,
+    setup_panel,
 )
 """In the order of registration: what others refer to comes first, panels in the order of the work.
 

@@ -182,14 +182,16 @@ class RuntimeStatus:
         state: "none"; "running" during a setup; "unfinished" after one that was killed or cancelled; "ready"; "broken".
         sentence: for the user.
         python: the interpreter of a ready runtime, else None.
+        environment: a complete environment, tested or not, else None.
         build: that is there, else "".
         size: bytes on disk.
-        self_test: the last one of this runtime, if there was one.
+        self_test: the last one of a complete environment.
     """
 
     state: State
     sentence: str = ""
     python: Path | None = None
+    environment: Path | None = None
     build: str = ""
     size: int = 0
     self_test: SelfTest | None = None
@@ -299,13 +301,14 @@ def find_runtime(folder: Path, locks: Path = LOCKS, version: Sequence[int] = sys
     if problem:
         return RuntimeStatus("broken", problem, build=str(known["build"]), size=int(known["size"]))
     test = read_self_test(folder / SELF_TEST)
-    if test is not None and Path(test.python) != python:
-        test = None
-    state: State = "broken" if test is not None and test.error else "ready"
+    if test is None or Path(test.python) != python:
+        test = SelfTest(str(python), error="The GPU runtime has not been tested yet, test it or repair it.")
+    state: State = "broken" if test.error else "ready"
     return RuntimeStatus(
         state,
-        test.sentence if test else "The runtime has not been tested yet",
+        test.sentence,
         python if state == "ready" else None,
+        environment,
         str(known["build"]),
         int(known["size"]),
         test,
@@ -440,7 +443,7 @@ def start_self_test(
     """
     with suppress(OSError):
         answer.unlink(missing_ok=True)
-    arguments = ["device", device, str(answer.absolute())]
+    arguments = ["device", device, str(answer.absolute()), os.fspath(python)]
     return start_process(python, "dir_core.worker.self_test", arguments, paths, answer.with_suffix(".log"))
 
 

@@ -427,7 +427,7 @@ def try_environment(python: Path, build: str, answer: Path, paths: Sequence[str]
     Raises:
         GpuRuntimeError: it ended without an answer.
     """
-    command = python_command(python, "dir_core.worker.self_test", ["device", build, answer], paths)
+    command = python_command(python, "dir_core.worker.self_test", ["device", build, answer, python], paths)
     code = watch.run(command, lambda line: print(line, end="", flush=True))
     if read_self_test(answer) is None:
         raise GpuRuntimeError(f"The self-test of the runtime ended without an answer (exit code {code}), see the log.")

@@ -1,10 +1,10 @@
 """Runs inside a runtime and says in one JSON file what that is good for. Needs torch, and says so if there is none.
 
-    python -I -m dir_core.worker.self_test device DEVICE ANSWER     try the DIR network, compare it, measure its speed
-    python -I -m dir_core.worker.self_test checkpoint FILE ANSWER   what a file of weights is, in one sentence
+    python -I -m dir_core.worker.self_test device DEVICE ANSWER PYTHON  try the DIR network and measure its speed
+    python -I -m dir_core.worker.self_test checkpoint FILE ANSWER       what a file of weights is, in one sentence
 
-The network gets made-up weights, the same everywhere, and has to find what it found in double precision, step by step
-as in the paper, on the machine where `reference` was run.
+PYTHON is what the answer calls this interpreter. The network gets made-up weights, the same everywhere, and has to find
+what it found in double precision, step by step as in the paper, on the machine where `reference` was run.
 """
 
 import json
@@ -155,7 +155,7 @@ def describe_checkpoint(path: Path) -> str:
 def main(arguments: list[str]) -> int:
     """Answer in a file, whatever happens; the exit code is 0 if the answer is a good one."""
     what, subject, answer = arguments[0], arguments[1], Path(arguments[2])
-    values: dict[str, Any] = {"python": sys.executable} if what == "device" else {}
+    values: dict[str, Any] = {"python": arguments[3]} if what == "device" else {"path": subject}
     try:
         if what == "device":
             values |= try_device(subject)

@@ -31,6 +31,7 @@ from dir_core.worker.runtime import (
     SETUP_LOG,
     WHEELS,
     RuntimeStatus,
+    SelfTest,
     cancel_setup,
     detect_build,
     environments,
@@ -307,16 +308,22 @@ def test_a_setup_ends_with_a_runtime_that_is_proved(
 
 @pytest.fixture(scope="module")
 def made(server: Index, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A runtime whose self-test is forgotten, so that nothing but the files speaks."""
     place = tmp_path_factory.mktemp("made")
     wait(start_setup(sys.executable, place / "runtime", BUILD, SMALL, write_lock(server, place / "locks")))
-    (place / "runtime" / SELF_TEST).unlink()
     return place / "runtime"
+
+
+def pass_test(folder: Path) -> None:
+    """Write what a good self-test writes, so that nothing but the files speaks."""
+    (environment,) = environments(folder)
+    good = SelfTest(str(runtime.environment_python(environment)), BUILD, "CPU", "2.13.0", 5.0, 1e-7)
+    (folder / SELF_TEST).write_bytes(runtime.to_json(good))
 
 
 @pytest.fixture
 def finished(made: Path, folder: Path, locks: Path) -> Path:
     shutil.copytree(made, folder, symlinks=True)
+    pass_test(folder)
     assert find_runtime(folder, locks).state == "ready"
     return folder
 
@@ -355,6 +362,7 @@ def test_what_is_broken_is_told_in_one_sentence(finished: Path, locks: Path, tmp
         (lambda: stamp.write_text("[1]"), "damaged"),
         (lambda: change(stamp, "two-hand-runtime/1", "two-hand-runtime/9"), "another version"),
         (lambda: change(stamp, '"base": "', '"base": "/nowhere'), "/nowhere"),
+        ((finished / SELF_TEST).unlink, "has not been tested"),
     ):
         status = state_after(damage)
         assert status.state == "broken", words
@@ -374,7 +382,7 @@ def test_a_broken_runtime_is_repaired(finished: Path, start: Callable[..., Setup
     shutil.rmtree(runtime.site_packages(environment) / "small-1.0.dist-info")
     (finished / RUNTIME).write_text("{")
     wait(start())
-    (finished / SELF_TEST).unlink()
+    pass_test(finished)
     assert find_runtime(finished, locks).state == "ready"
 
 
