@@ -40,9 +40,8 @@ from dir_core.worker.protocol import (
     start_worker,
 )
 
-from . import log, painter, takes, ticker
-from .preferences import takes_folder
-from .processes import own_python
+from . import gpu_runtime, log, painter, takes, ticker
+from .preferences import preferences, takes_folder
 from .properties import SCENE_PROPERTY
 
 Phase = Literal["waiting", "running", "paused", "cancelling", "stopped", "cancelled", "failed", "finished", "foreign"]
@@ -335,7 +334,7 @@ def _look(wanted: Iterable[Job]) -> list[Any]:
 def _start(job: Job) -> None:
     job._reader = EventReader(job.folder, from_end=True)
     try:
-        python, paths = worker_python(job.request.settings.estimator)
+        python, paths = gpu_runtime.worker_python(job.request.settings.estimator, preferences(bpy.context))
         job._process = start_worker(python, job.folder, paths)
     except HandCaptureError as error:
         _fail(job, JobError("runtime", str(error)))
@@ -347,15 +346,6 @@ def _start(job: Job) -> None:
     job._begun, job._ending = time.monotonic(), 0.0
     for listener in _listeners:
         listener(job)
-
-
-def worker_python(estimator: str) -> tuple[str, tuple[str, ...]]:
-    """The Python that runs an estimator, and the folders it searches for packages.
-
-    Raises:
-        SettingsError: what this estimator needs is not set up.
-    """
-    return own_python()
 
 
 def _follow_worker(job: Job) -> None:

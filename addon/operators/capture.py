@@ -13,7 +13,8 @@ from dir_core.capture_settings import CaptureSettings
 from dir_core.errors import FootageError, HandCaptureError, SettingsError
 from dir_core.worker.protocol import JobRequest
 
-from .. import capture_job, capture_preview, footage_view, log, painter
+from .. import capture_job, capture_preview, footage_view, gpu_runtime, log, painter
+from ..preferences import preferences
 from ..properties import SCENE_PROPERTY
 from .base import HandsOperator, refuse_poll
 
@@ -39,13 +40,25 @@ def why_not(context: Any) -> str:
         return "Load the footage first"
     if footage_view.is_missing(hands.footage.clip):
         return "The footage is not where it was, relink it first"
+    if hands.capture.estimator == "dir":
+        return gpu_runtime.missing_for_dir(preferences(context))
     return ""
 
 
 def weights_in_use(context: Any) -> tuple[str, ...]:
     """Which networks and hands the choice means and what may be done with the result, a sentence each."""
+    chosen = preferences(context)
+    if getattr(context.scene, SCENE_PROPERTY).capture.estimator == "dir":
+        path = gpu_runtime.weights_path(chosen)
+        if not path:
+            return ("No weights are chosen. Weights and the hands inside them have licences of their own.",)
+        known = gpu_runtime.weights_sentence(path) or "Nobody has looked into this file yet."
+        return f"Weights: {Path(path).name}.", known
+    networks = "Networks: MediaPipe palm detector and hand landmarks, Apache-2.0, part of this add-on."
+    if gpu_runtime.hands_folder(chosen):
+        return networks, f"Hands: {chosen.hands_found}"
     return (
-        "Networks: MediaPipe palm detector and hand landmarks, Apache-2.0, part of this add-on.",
+        networks,
         "Hands: the open hand model, Apache-2.0, part of this add-on.",
         "Captures may be used for anything, commercial work included.",
     )
@@ -65,6 +78,7 @@ def make_settings(scene: Any) -> CaptureSettings:
     if capture.use_box and not min(capture.box[2:]) >= 1.0:
         raise SettingsError("The start box is empty, draw it around both hands or switch it off.")
     is_dir = capture.estimator == "dir"
+    chosen = preferences(bpy.context)
     return CaptureSettings(
         start=start,
         end=end,
@@ -75,6 +89,8 @@ def make_settings(scene: Any) -> CaptureSettings:
         mirrored=capture.mirrored,
         device=capture.device if is_dir else "auto",
         frame_rate=_picture_rate(scene),
+        hand_model=None if is_dir else gpu_runtime.hands_folder(chosen),  # the hands of DIR are in its weights
+        checkpoint=gpu_runtime.weights_path(chosen) if is_dir else None,
         box=_box(capture.box) if capture.use_box else None,
     )
 
@@ -137,7 +153,6 @@ class HANDS_OT_capture(HandsOperator):
         hands = getattr(scene, SCENE_PROPERTY)
         clip = hands.footage.clip
         path, settings = footage_path(clip), make_settings(scene)
-        capture_job.worker_python(settings.estimator)
         capture_preview.prepare()
         order = capture_job.order_from(scene, path.name, hands.footage.start, hands.capture.use_hands)
         job = capture_job.add_job(scene, JobRequest(str(path), settings), order)

@@ -187,6 +187,39 @@ def test_the_button_says_why_it_is_grey(scene):
         bpy.ops.hands.capture()
 
 
+@pytest.fixture
+def chosen(monkeypatch) -> SimpleNamespace:
+    """The add-on's preferences, which are not there where it was not installed."""
+    values = {"checkpoint": "", "hands_folder": "", "hands_found": "", "runtime_source": "SETUP", "runtime_python": ""}
+    chosen = SimpleNamespace(**values)
+    monkeypatch.setattr(operators, "preferences", lambda _context: chosen)
+    return chosen
+
+
+def test_the_dir_network_says_what_it_lacks_and_whose_weights_it_takes(scene, chosen, tmp_path):
+    scene.two_hands.capture.estimator = "dir"
+    assert "set it up in the add-on's preferences" in operators.why_not(bpy.context)
+    assert operators.weights_in_use(bpy.context)[0].startswith("No weights are chosen.")
+    chosen.checkpoint = str(tmp_path / "mine.safetensors")
+    assert operators.weights_in_use(bpy.context) == (
+        "Weights: mine.safetensors.",
+        "Nobody has looked into this file yet.",
+    )
+    chosen.hands_folder = str(tmp_path)
+    scene.two_hands.capture.device = "cpu"
+    settings = operators.make_settings(scene)
+    assert (settings.estimator, settings.device) == ("dir", "cpu")
+    assert (settings.checkpoint, settings.hand_model) == (chosen.checkpoint, None)
+
+
+def test_hands_of_the_users_own_are_fitted_and_named(scene, chosen, tmp_path):
+    assert operators.make_settings(scene).hand_model is None
+    assert "commercial work included" in operators.weights_in_use(bpy.context)[-1]
+    chosen.hands_folder, chosen.hands_found = str(tmp_path), "MANO, research use only."
+    assert operators.make_settings(scene).hand_model == str(tmp_path)
+    assert operators.weights_in_use(bpy.context)[-1] == "Hands: MANO, research use only."
+
+
 def test_footage_that_has_gone_is_said_before_anything_starts(scene):
     scene.two_hands.footage.clip.filepath = str(MOVIES / "gone.mp4")
     with pytest.raises(FootageError, match="relink it"):
@@ -267,7 +300,7 @@ def test_a_mistake_is_a_sentence_with_a_log_and_can_be_resumed(scene, stand_in):
 
 
 def test_a_python_that_cannot_be_started_is_a_sentence(scene, monkeypatch, tmp_path):
-    monkeypatch.setattr(capture_job, "worker_python", lambda _estimator: (str(tmp_path / "python"), ()))
+    monkeypatch.setattr(capture_job.gpu_runtime, "own_python", lambda: (str(tmp_path / "python"), ()))
     job = start(scene)
     tick_until(lambda: job.phase == "failed", "the mistake")
     assert "set the runtime up again" in job.error.sentence
