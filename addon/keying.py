@@ -377,13 +377,13 @@ def _digest(curves: Mapping[tuple[str, int], Mapping[str, Array]]) -> str:
     for (path, index), keys in sorted(curves.items(), key=lambda each: each[0]):
         digest.update(f"{path}[{index}]".encode())
         for name in _TOLD_FIELDS:
-            digest.update(np.ascontiguousarray(keys[name]))
+            digest.update(keys[name].tobytes())
         for side in ("left", "right"):
             types = keys[f"handle_{side}_type"]
             fitted = (types == _FREE) | (types == _ALIGNED)
             if fitted.any():
                 handles = np.round(keys[f"handle_{side}"][fitted].astype(np.float64), _HANDLE_DECIMALS)
-                digest.update(handles + 0.0)  # no negative zeros
+                digest.update((handles + 0.0).tobytes())  # no negative zeros
     return digest.hexdigest()
 
 

@@ -209,7 +209,7 @@ class HANDS_OT_relink_footage(HandsOperator):
         path = Path(bpy.path.abspath(self.filepath))
         before = bpy.path.abspath(takes.active_take(context.scene).footage)
         for clip in bpy.data.movieclips:
-            if before and bpy.path.abspath(clip.filepath) == before:
+            if before and _shows(clip, Path(before)):
                 footage_view.relink(clip, path)
         changed = takes.relink_footage(context.scene, before, path)
         self.tell(f"Found {path.name} for {changed} take{'' if changed == 1 else 's'}.")
@@ -281,6 +281,13 @@ class HANDS_FH_take(bpy.types.FileHandler):  # type: ignore[misc]
 def draw_import_entry(menu: Any, _context: Any) -> None:
     """The entry in File > Import."""
     menu.layout.operator(HANDS_OT_add_take.bl_idname, text="Hand Take (.npz)")
+
+
+def _shows(clip: Any, footage: Path) -> bool:
+    """Whether a clip is this footage; one of numbered pictures names the first of a folder or a pattern."""
+    path = Path(bpy.path.abspath(clip.filepath))
+    folder = footage.parent if "%" in footage.name else footage
+    return path == footage or (clip.source == "SEQUENCE" and path.parent == folder)
 
 
 def _seen(item: Any) -> str:

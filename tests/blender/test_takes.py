@@ -8,17 +8,20 @@ import numpy as np
 import pytest
 
 import addon
-from addon import takes
+from addon import clean_job, takes
 from dir_core.clean_up.edits import Edit
 from dir_core.clean_up.settings import CleanUpSettings
 from dir_core.errors import OutputError, SettingsError, TakeError
 from dir_core.take import save_take
+from tests.blender.pictures import write_pictures
+from tests.blender.undo import assert_one_undo_step
 from tests.takes import make_take
 
 
 @pytest.fixture(autouse=True)
-def registered(empty_file) -> Iterator[None]:
+def registered(empty_file, monkeypatch) -> Iterator[None]:
     addon.register()
+    monkeypatch.setattr(clean_job, "follow_take", lambda *_: None)
     yield
     addon.unregister()
 
@@ -198,3 +201,56 @@ def test_a_free_path_is_unused_and_never_in_the_addons_own_folder(tmp_path):
         takes.free_path(Path(addon.__file__).parent / "takes", "take")
     with pytest.raises(OutputError, match="Cannot make the folder"):
         takes.free_path(first / "below", "take")
+
+
+def test_the_list_changes_in_one_undo_step_each(scene, take_file, tmp_path):
+    assert_one_undo_step(bpy.ops.hands.add_take, filepath=str(take_file), build=False)
+    assert_one_undo_step(bpy.ops.hands.remove_take)
+    bpy.ops.hands.add_take(filepath=str(take_file), build=False)
+    moved = take_file.rename(tmp_path / "moved.npz")
+    assert_one_undo_step(bpy.ops.hands.relink_take, filepath=str(moved))
+    (tmp_path / "clip2.mp4").touch()
+    assert_one_undo_step(bpy.ops.hands.relink_footage, filepath=str(tmp_path / "clip2.mp4"))
+    (tmp_path / "home").mkdir()
+    assert not bpy.ops.hands.collect_takes.poll()
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "home" / "shot.blend"))
+    assert_one_undo_step(bpy.ops.hands.collect_takes)
+    assert takes.active_take(bpy.context.scene).filepath == "//hands/moved.npz"
+
+
+def test_relinking_one_take_finds_its_neighbours(scene, models, tmp_path):
+    (tmp_path / "old").mkdir()
+    for number in range(3):
+        save_take(make_take(models, count=2 + number), tmp_path / "old" / f"{number}.npz")
+        takes.add_take(scene, tmp_path / "old" / f"{number}.npz")
+    (tmp_path / "old").rename(tmp_path / "new")
+    save_take(make_take(models, count=9), tmp_path / "new" / "2.npz")  # another capture of the same name
+    bpy.ops.hands.relink_take(filepath=str(tmp_path / "new" / "2.npz"))
+    takes.look_for_all_files()
+    assert [takes.missing_files(item).take for item in scene.two_hands.takes] == [False, False, False]
+    scene.two_hands.takes[2].filepath = str(tmp_path / "old" / "0.npz")
+    assert takes.relink_neighbours(scene, tmp_path / "new") == 0
+
+
+def test_relinking_footage_is_for_all_its_takes_and_the_background(scene, models, tmp_path):
+    pictures = write_pictures(tmp_path / "pictures", 3)
+    for number in range(2):
+        save_take(make_take(models, count=2 + number, source={"path": str(pictures)}), tmp_path / f"{number}.npz")
+        bpy.ops.hands.add_take(filepath=str(tmp_path / f"{number}.npz"), build=number == 0)
+    pictures.rename(tmp_path / "elsewhere")
+    takes.look_for_all_files()
+    assert all(takes.missing_files(item).footage for item in scene.two_hands.takes)
+    assert bpy.ops.hands.refresh_takes() == {"FINISHED"}
+    bpy.ops.hands.relink_footage(filepath=str(tmp_path / "elsewhere"))
+    assert not any(takes.missing_files(item).footage for item in scene.two_hands.takes)
+    (clip,) = bpy.data.movieclips
+    assert Path(clip.filepath).parent == tmp_path / "elsewhere"
+    with pytest.raises(RuntimeError, match="There is no footage at"):
+        bpy.ops.hands.relink_footage(filepath=str(tmp_path / "nothing"))
+
+
+def test_buttons_are_grey_without_a_take(scene):
+    for name in ("remove_take", "relink_take", "relink_footage", "collect_takes", "refresh_takes", "key_hands",
+                 "add_layer", "remove_layer", "place_hands"):  # fmt: skip
+        assert not getattr(bpy.ops.hands, name).poll(), name
+    assert bpy.ops.hands.add_take.poll()
