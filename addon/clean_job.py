@@ -5,6 +5,7 @@ is written on their actions. Whenever the two differ, the clean-up process is as
 redo change either; comparing again afterwards makes them agree, so a slider and the keys that follow it are one step.
 """
 
+import contextlib
 import hashlib
 import json
 from collections import OrderedDict
@@ -17,7 +18,8 @@ from dir_core.errors import HandCaptureError
 from dir_core.take import Take
 from dir_core.worker.clean_up_client import CleanUpAnswer, CleanUpClient, CleanUpRequest
 
-from . import log, take_keys, takes, ticker
+from . import gpu_runtime, log, take_keys, takes, ticker
+from .preferences import preferences
 from .processes import own_python
 from .properties import SCENE_PROPERTY, listen_to_clean_up
 
@@ -29,6 +31,7 @@ _answers: Final[OrderedDict[str, CleanUpAnswer]] = OrderedDict()  # by the diges
 _followed: Final[dict[str, str]] = {}  # uid of a take -> its wanted digest that could not be reached, "" while it can
 _asked: Final[dict[str, CleanUpRequest]] = {}  # by digest: requests that are on their way
 _client: CleanUpClient | None = None
+_client_python = ""
 _owner = object()  # of the message bus subscriptions
 
 
@@ -54,7 +57,7 @@ def ask_for(item: Any) -> None:
     """Have the clean-up look at a take that is not keyed, so that its problems can be shown."""
     request = _request(item)
     if request.digest not in _answers:
-        _ask(request)
+        _ask(request, item)
         ticker.follow(_step)
 
 
@@ -66,7 +69,7 @@ def clean_take_of(item: Any) -> Take:
     """
     request = _request(item)
     if request.digest not in _answers:
-        _ask(request)
+        _ask(request, item)
     while request.digest not in _answers:
         _wait()
     return _clean(_answers[request.digest])
@@ -136,7 +139,7 @@ def _key(scene: Any, item: Any, wanted: str) -> bool:
     request = _request(item)
     answer = _answers.get(request.digest)
     if answer is None:
-        _ask(request)
+        _ask(request, item)
         return False
     with bpy.context.temp_override(scene=scene):
         take_keys.key_take(bpy.context, item, _clean(answer), curves=answer.reduced, digest=wanted)
@@ -159,23 +162,22 @@ def _key_now(context: Any, item: Any) -> None:
 
 
 def _wait() -> None:
-    answer = _process().wait(_PATIENCE)
+    answer = _client.wait(_PATIENCE) if _client else None
     if answer is None:
         raise HandCaptureError("The clean-up does not answer, restart Blender.")
     _keep(answer)
 
 
-def _ask(request: CleanUpRequest) -> None:
+def _ask(request: CleanUpRequest, item: Any) -> None:
     if request.digest not in _asked:
+        client = _process(item)
         _asked.clear()  # the newest wins
         _asked[request.digest] = request
-        _process().ask(request)
+        client.ask(request)
 
 
 def _take_answer() -> None:
-    if not _asked:
-        return
-    answer = _process().poll()
+    answer = _client.poll() if _asked and _client else None
     if answer is not None:
         _keep(answer)
 
@@ -189,11 +191,18 @@ def _keep(answer: CleanUpAnswer) -> None:
         _answers.popitem(last=False)
 
 
-def _process() -> CleanUpClient:
-    global _client  # noqa: PLW0603 - one process serves every take
+def _process(item: Any) -> CleanUpClient:
+    """The clean-up process, in a Python that can read the hand model of the take."""
+    global _client, _client_python  # noqa: PLW0603 - one process serves every take
+    python, paths = own_python()
+    if item.estimator == "dir":  # its model may lie in a checkpoint, which needs torch
+        with contextlib.suppress(HandCaptureError):
+            python, paths = gpu_runtime.worker_python("dir", preferences(bpy.context))
+    if _client is not None and _client_python != python:
+        _client.close()
+        _client = None
     if _client is None:
-        python, paths = own_python()
-        _client = CleanUpClient(python, log.user_folder("clean_up"), paths)
+        _client, _client_python = CleanUpClient(python, log.user_folder("clean_up"), paths), python
     return _client
 
 
