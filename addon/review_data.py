@@ -24,7 +24,7 @@ Array = NDArray[Any]
 
 _PAUSE: Final = 0.25  # seconds between two looks; a look that finds nothing new takes a fraction of a millisecond
 _SHORTEST_GAP: Final = 0.2  # seconds, as the clean-up counts
-_EARLY: Final = 0.05  # of a picture: time stamps are rounded to milliseconds
+_EARLY: Final = 0.02  # of a picture: time stamps are rounded to milliseconds
 
 
 @dataclass(frozen=True, eq=False)
