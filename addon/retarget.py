@@ -281,7 +281,7 @@ def key_onto_rig(
         if wanted.wrist != "NONE":
             bone = target.data.bones[hand.wrist]
             basis = _wrist_basis(bone, hand, alignments[side], motion, turns[:, 0], mode=wanted.wrist_mode)
-            keys[hand.wrist] = rotations.make_continuous(_turn_of(basis))
+            keys[hand.wrist] = _turn_of(basis)
             if wanted.wrist == "POSITION":
                 locked += _add_location(values[side], target.pose.bones[hand.wrist], basis[:, :3, 3])
         for name, rotation in keys.items():
@@ -461,7 +461,9 @@ def _add_rotation(values: dict[tuple[str, str, int], Array], bone: Any, rotation
     path = "rotation_quaternion" if mode == "QUATERNION" else "rotation_axis_angle"
     if not bone.lock_rotations_4d:  # the locks are those of angles
         rotation = channels.without_locked(rotation, axes)
-    numbers = rotations.make_continuous(rotation) if mode == "QUATERNION" else channels.to_axis_angle(rotation)
+    # On the side of the rest pose: the NLA mixes quaternions number by number.
+    rotation = rotations.make_continuous(rotation) * (-1.0 if rotation[0, 0] < 0.0 else 1.0)
+    numbers = rotation if mode == "QUATERNION" else channels.to_axis_angle(rotation)
     if not bone.lock_rotations_4d:
         return _add_channels(values, bone, path, numbers, (False,) * 4) + sum(axes)
     return _add_channels(values, bone, path, numbers, (bone.lock_rotation_w, *axes))
