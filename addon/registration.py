@@ -22,6 +22,7 @@ from . import (
     strip,
     takes,
     ticker,
+    translations,
 )
 from .operators import capture as capture_operators
 from .operators import clean_up as clean_up_operators
@@ -44,6 +45,7 @@ from .panels import takes as takes_panel
 
 MODULES: Final[tuple[ModuleType, ...]] = (
     log,
+    translations,
     ticker,
     painter,
     properties,

@@ -49,6 +49,11 @@ def steps(gui: Gui) -> Steps:
     yield from gui.key("DEL")
     yield from gui.picture("1_installed")
 
+    view = bpy.context.preferences.view
+    view.language, view.use_translate_interface = "de_DE", True
+    gui.note("german", bpy.app.translations.pgettext_iface("Key Hands", "Operator"))
+    view.language = "en_US"
+
     yield from gui.drop_file(gui.values["footage"])
     yield from gui.picture("2_dropped")
     yield from gui.key("L", "l")  # Blender itself can take a video, too, and asks

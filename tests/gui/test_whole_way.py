@@ -14,6 +14,7 @@ def test_from_a_dropped_video_to_corrected_hands_in_a_saved_file(
         "scenario_whole_way", seconds=600.0, extension=extension, footage=build_addon.DEMO_VIDEO, look_at="60"
     )
     assert len(outcome.pictures) == 8
+    assert outcome.notes["german"] == "Hände keyen"
     assert "Traceback" not in outcome.log
 
 
