@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import bpy
@@ -42,18 +43,30 @@ def finger_keys() -> list[float]:
     return [point.co[1] for point in curve.keyframe_points]
 
 
-def steps(gui: Gui) -> Steps:
-    """As an animator would go it."""
+def undo_and_redo(gui: Gui, before: list[float], after: list[float]) -> Steps:
+    """One step back and one forth: settings and keys come and go together."""
+    yield from gui.undo()
+    yield keys_are_as_wanted, 20
+    assert finger_keys() == before
+    yield from gui.redo()
+    yield keys_are_as_wanted, 20
+    assert finger_keys() == after
+
+
+def install(gui: Gui) -> Steps:
+    """The zip; the words of another language; nothing in the way."""
     yield from gui.install_extension(gui.values["extension"])
     yield from gui.open_sidebar("Hands")
     yield from gui.key("DEL")
     yield from gui.picture("1_installed")
-
     view = bpy.context.preferences.view
     view.language, view.use_translate_interface = "de_DE", True
     gui.note("german", bpy.app.translations.pgettext_iface("Key Hands", "Operator"))
     view.language = "en_US"
 
+
+def drop(gui: Gui) -> Steps:
+    """A video dropped on the viewport becomes the camera's background."""
     yield from gui.drop_file(gui.values["footage"])
     yield from gui.picture("2_dropped")
     yield from gui.key("L", "l")  # Blender itself can take a video, too, and asks
@@ -62,6 +75,9 @@ def steps(gui: Gui) -> Steps:
     yield 1.0
     yield from gui.picture("3_footage")
 
+
+def capture(gui: Gui) -> Steps:
+    """A capture at whose end two hands have clean keys."""
     with gui.stalls("idle"):
         yield 3.0
     with gui.within():
@@ -70,58 +86,62 @@ def steps(gui: Gui) -> Steps:
     with gui.stalls("capture"):
         yield lambda: capture_job.jobs() and capture_job.jobs()[0].factor > 0.45, 120
         gui.take_picture("4_capturing")
-        yield lambda: not capture_job.active_job(), 300
-    yield lambda: len(hands().takes) == 1, 20
-    yield keys_are_as_wanted, 20
+        yield lambda: capture_job.jobs()[0].factor > 0.95, 300
+    with gui.stalls("build"):
+        yield lambda: len(hands().takes) == 1, 60
+        yield keys_are_as_wanted, 60
     gui.note("report", capture_job.last_report())
     assert {each.type for each in (take().keying.left, take().keying.right)} == {"ARMATURE"}
-    scene = bpy.context.scene
-    scene.frame_set(int(gui.values["look_at"]))
+    bpy.context.scene.frame_set(int(gui.values["look_at"]))
     yield from gui.picture("5_hands")
 
-    # A slider: one undo step, keys and setting together.
+
+def slide(gui: Gui) -> Steps:
+    """A slider of the clean-up, and what undo makes of it."""
     before = finger_keys()
     with gui.within():
         bpy.ops.ed.undo_push(message="Before the slider")
         take().clean_up.fingers = 4.0
         bpy.ops.ed.undo_push(message="Fingers")
     with gui.stalls("slider"):
+        began = time.monotonic()
         yield keys_are_as_wanted, 20
+        gui.note("slider_seconds", time.monotonic() - began)
     strong = finger_keys()
     assert strong != before
     yield from gui.picture("6_clean_up")
-    yield from gui.undo()
-    yield keys_are_as_wanted, 20
-    assert take().clean_up.fingers == 1.0
-    assert finger_keys() == before
-    yield from gui.redo()
-    yield keys_are_as_wanted, 20
+    yield from undo_and_redo(gui, before, strong)
     assert take().clean_up.fingers == 4.0
-    assert finger_keys() == strong
 
-    # A range in which left and right are exchanged by hand, taken back and made again.
+
+def swap(gui: Gui) -> Steps:
+    """A range in which left and right are exchanged by hand."""
+    before = finger_keys()
     hands().review.first, hands().review.last = 20, 40
     with gui.within():
         assert bpy.ops.hands.edit_take("EXEC_DEFAULT", True, kind="swap") == {"FINISHED"}
     yield keys_are_as_wanted, 20
     swapped = finger_keys()
-    assert swapped != strong
+    assert swapped != before
     yield from gui.picture("7_swapped")
-    yield from gui.undo()
-    yield keys_are_as_wanted, 20
-    assert finger_keys() == strong
-    yield from gui.redo()
-    yield keys_are_as_wanted, 20
-    assert finger_keys() == swapped
+    yield from undo_and_redo(gui, before, swapped)
 
-    # The file says everything when it is opened again.
-    path = str(gui.folder / "whole_way.blend")
+
+def reopen(gui: Gui) -> Steps:
+    """The file says everything when it is opened again."""
+    before, path = finger_keys(), str(gui.folder / "whole_way.blend")
     with gui.within():
         bpy.ops.wm.save_as_mainfile(filepath=path)
         bpy.ops.wm.open_mainfile(filepath=path)
     yield from gui.pass_by(1.0)
     assert keys_are_as_wanted()
-    assert finger_keys() == swapped
+    assert finger_keys() == before
     assert len(room("takes").edits_of(take())) == 1
     yield from gui.open_sidebar("Hands")
     yield from gui.picture("8_reopened")
+
+
+def steps(gui: Gui) -> Steps:
+    """As an animator would go it."""
+    for stretch in (install, drop, capture, slide, swap, reopen):
+        yield from stretch(gui)
