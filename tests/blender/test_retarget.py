@@ -395,6 +395,11 @@ def test_a_generated_rigify_rig_moves_its_deforming_bones(models):
     addon_utils.enable("rigify", default_set=True)
     bpy.ops.object.armature_human_metarig_add()
     assert retarget.detect(bpy.context.object).rig_map.name == "Rigify Metarig"
+    bpy.ops.object.mode_set(mode="EDIT")
+    bones = bpy.context.object.data.edit_bones
+    for bone in [*bones["face"].children_recursive, bones["face"]]:  # most of the time that generating takes
+        bones.remove(bone)
+    bpy.ops.object.mode_set(mode="OBJECT")
     bpy.ops.pose.rigify_generate()
     rig = bpy.context.object
     for side in "LR":
