@@ -196,9 +196,17 @@ def listen_to_starts(listener: Callable[[Job], None]) -> None:
         _listeners.append(listener)
 
 
-def is_asked_by(job: Job, scene: Any) -> bool:
-    """Whether a job is for this scene."""
-    return bool(_scene_of(job) == scene)
+def scene_of(job: Job) -> Any | None:
+    """The scene that asked for a job, if its file is open."""
+    scenes = list(bpy.data.scenes)
+    for scene in scenes:
+        if job._scene_session and scene.session_uid == job._scene_session:
+            return scene
+    known = [scene for scene in scenes if getattr(scene, SCENE_PROPERTY).uid == job.order.scene_uid != ""]
+    if not known and job.order.blend and bpy.data.filepath == job.order.blend:
+        known = scenes
+    named = [scene for scene in known if scene.name == job.order.scene]
+    return next(iter(named or known[:1]), None)
 
 
 def jobs_folder() -> Path:
@@ -419,7 +427,7 @@ def _deliver_finished() -> None:
     for job in list(_state.jobs):
         if job.phase != "finished" or job._refused:
             continue
-        scene = _scene_of(job)
+        scene = scene_of(job)
         if scene is None:
             continue
         try:
@@ -500,19 +508,6 @@ def _move_result(job: Job, folder: Path) -> Path:
     except OSError as error:
         raise OutputError(f"Cannot write {folder}: {error.strerror or error}; choose another takes folder.") from error
     return path
-
-
-def _scene_of(job: Job) -> Any | None:
-    """The scene that asked, if its file is open."""
-    scenes = list(bpy.data.scenes)
-    for scene in scenes:
-        if job._scene_session and scene.session_uid == job._scene_session:
-            return scene
-    known = [scene for scene in scenes if getattr(scene, SCENE_PROPERTY).uid == job.order.scene_uid != ""]
-    if not known and job.order.blend and bpy.data.filepath == job.order.blend:
-        known = scenes
-    named = [scene for scene in known if scene.name == job.order.scene]
-    return next(iter(named or known[:1]), None)
 
 
 def _window_of(scene: Any) -> Any | None:

@@ -220,6 +220,8 @@ def _step() -> float | None:
     if not _show.parts or _show.shown == (_show.parts[0], row):
         return _IDLE_TICK if part is None else _TICK
     _show.shown = (_show.parts[0], row)
+    if _wanting_scene(_show.job) is None:
+        return _IDLE_TICK
     _pose(_show, _show.parts[0], row)
     painter.repaint("VIEW")
     return _TICK
@@ -241,7 +243,7 @@ def _draw() -> None:
     if _show is None or not _show.meshes:
         return
     scene = bpy.context.scene
-    if not capture_job.is_asked_by(_show.job, scene) or not getattr(scene, SCENE_PROPERTY).capture.use_preview:
+    if scene != _wanting_scene(_show.job):
         return
     shader = gpu.shader.from_builtin("SMOOTH_COLOR")
     for side, (points, colours) in _show.meshes.items():
@@ -259,6 +261,12 @@ def _draw() -> None:
         gpu.state.face_culling_set("NONE")
         gpu.state.depth_mask_set(False)
         gpu.state.depth_test_set("NONE")
+
+
+def _wanting_scene(job: capture_job.Job) -> Any | None:
+    """The scene that asked, if it is there and wants to see its hands."""
+    scene = capture_job.scene_of(job)
+    return scene if scene is not None and getattr(scene, SCENE_PROPERTY).capture.use_preview else None
 
 
 def _make_batch(points: Array, colours: Array, faces: Array) -> Any:
