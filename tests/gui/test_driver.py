@@ -1,6 +1,5 @@
 """The driver itself: what a scenario does right or wrong arrives outside, and nothing is left behind."""
 
-import os
 import struct
 import subprocess
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.gui import windowed
 from tests.gui.windowed import GuiError, Outcome, WindowedBlender, find_blender, png_of, prepare
 
 
@@ -115,15 +115,27 @@ def test_without_any_blender_there_is_a_sentence(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("TWO_HAND_CAPTURE_GUI_ROOT", str(tmp_path / "root"))
     with pytest.raises(GuiError, match="no Blender with a window"):
         find_blender()
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(windowed, "may_isolate", lambda: False)
     with pytest.raises(GuiError, match="no Blender with a window"):
         prepare()
     assert not list(tmp_path.iterdir())
 
 
+def test_a_user_who_may_not_mount_gets_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "usr" / "bin").mkdir(parents=True)
+    for name in ("blender", "Xvfb", "xvfb-run"):
+        (tmp_path / "usr" / "bin" / name).touch()
+    monkeypatch.setenv("TWO_HAND_CAPTURE_GUI_ROOT", str(tmp_path))
+    monkeypatch.setattr(windowed, "may_isolate", lambda: False)
+    with pytest.raises(GuiError, match="a root that may mount"):
+        find_blender()
+    monkeypatch.setattr(windowed, "may_isolate", lambda: True)
+    assert find_blender() == WindowedBlender(tmp_path)
+
+
 def test_a_folder_that_is_something_else_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TWO_HAND_CAPTURE_GUI_ROOT", str(tmp_path))
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(windowed, "may_isolate", lambda: True)
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(GuiError):
         prepare()

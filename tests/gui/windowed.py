@@ -110,9 +110,19 @@ def find_blender() -> WindowedBlender:
             f"There is no Blender with a window in {root}: run build_addon.py test --gui as root on Debian, "
             "or install blender (4.2 or newer) and xvfb."
         )
-    if getattr(os, "geteuid", lambda: 1)() != 0:
-        raise GuiError(f"Only root can run the Blender in {root}: become root, or install blender and xvfb.")
+    if not may_isolate():
+        raise GuiError(
+            f"Only a root that may mount can run the Blender in {root}: become it, or install blender and xvfb."
+        )
     return WindowedBlender(root)
+
+
+def may_isolate() -> bool:
+    """Whether this user may give a process mounts, processes and a network of its own; root of a container may not."""
+    if not shutil.which("unshare"):
+        return False
+    command = ["unshare", "--mount", "--pid", "--fork", "--net", "true"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def root_folder() -> Path:
@@ -141,7 +151,7 @@ def prepare() -> WindowedBlender:
         return find_blender()
     except GuiError:
         root = root_folder()
-        if getattr(os, "geteuid", lambda: 1)() != 0 or not shutil.which("apt-get"):
+        if not shutil.which("apt-get") or not may_isolate():
             raise
     if not shutil.which("debootstrap"):
         raise GuiError("A Debian with Blender is prepared by debootstrap, install it: apt-get install debootstrap")
@@ -210,6 +220,7 @@ def play(
     *,
     seconds: float = 300.0,
     online: bool = False,
+    screen: tuple[int, int] = SCREEN,
 ) -> Outcome:
     """Start Blender, play a scenario in it, and bring back what it saw.
 
@@ -221,6 +232,7 @@ def play(
         values: what the scenario finds in gui.values; a Path is a file or folder that exists, and is there, too.
         seconds: after which everything is killed.
         online: whether there is a network.
+        screen: its width and height in pixels; Blender fills it.
     """
     shutil.rmtree(folder, ignore_errors=True)
     for each in (folder, folder / "display", folder / "home", profile, SHADERS):
@@ -242,11 +254,11 @@ def play(
         "MESA_SHADER_CACHE_DIR": str(SHADERS),
         "BLENDER_USER_RESOURCES": str(profile),
     }
-    width, height = SCREEN
-    screen = f"-screen 0 {width}x{height}x24 -nolisten tcp -fbdir {folder / 'display'}"
+    width, height = screen
+    server = f"-screen 0 {width}x{height}x24 -nolisten tcp -fbdir {folder / 'display'}"
     words = ["env", "-i", *(f"{name}={value}" for name, value in settings.items())]
     # A number of its own: with the network of the machine, another Xvfb may hold the usual one.
-    words += ["xvfb-run", "-a", "-n", str(random.randrange(100, 30000)), "-s", screen]
+    words += ["xvfb-run", "-a", "-n", str(random.randrange(100, 30000)), "-s", server]
     words += ["blender", "-noaudio", "--enable-event-simulate", "--window-geometry", "0", "0", str(width), str(height)]
     words += ["--python-exit-code", "3", "--python", str(INSIDE), "--", str(scenario), str(folder), str(seconds)]
     command = ["timeout", "-s", "KILL", str(seconds), *blender.command(words, shown, online=online)]
