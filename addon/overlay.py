@@ -5,6 +5,7 @@ zoom. Its colour tells the hand, how solid it is the confidence; hollow ones are
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import bpy
@@ -32,6 +33,8 @@ _THIN, _PALE = 0.6, 0.6  # of width and colour of what was seen where the cleane
 _FAINTEST: Final = 0.35  # opacity of what was not seen at all
 _OUTLINE: Final = 1.2  # pixels of shade around, so that skin, sky and screens are all a good background
 _SHADE: Final = 0.55
+_RING: Final = 1.3  # pixels, thickness of a hollow dot
+_SOFT: Final = 0.5  # pixels to both sides over which an edge fades
 _CORNERS: Final = 12
 _PARENTS, _CHILDREN = np.array(KEYPOINT_BONES).T
 
@@ -85,27 +88,26 @@ def skeleton_mesh(take: Take, row: int, frame: PictureFrame, scale: float = 1.0,
         below: thin and pale, because another skeleton is drawn over it.
     """
     scale, share = (scale * _THIN, _PALE) if below else (scale, 1.0)
-    meshes = []
+    seen = [side for side in SIDES if take.hand(side).keypoints_2d[row].any() and not take.hidden(side)[row]]
+    if not seen:
+        return None  # a hand that was not seen has no key points
+    points = np.stack([take.hand(side).keypoints_2d[row] for side in seen]).astype(np.float64)
+    sureness = np.stack([take.hand(side).confidence[row] for side in seen]).astype(np.float64)
+    colours = 1.0 - share * (1.0 - np.array([HAND_COLOURS[side] for side in seen]))
     mirrored = footage_view.is_mirrored(take)
-    for side in SIDES:
-        hand = take.hand(side)
-        points = hand.keypoints_2d[row].astype(np.float64)
-        if not points.any() or take.hidden(side)[row]:
-            continue  # a hand that was not seen has no key points
-        sureness = hand.confidence[row].astype(np.float64)
-        colour = tuple(1.0 - share * (1.0 - part) for part in HAND_COLOURS[side])
-        meshes.append(_hand_mesh(frame.place(points, take.image_size, mirrored=mirrored), sureness, colour, scale))
-    return _join(meshes) if meshes else None
+    return _hands_mesh(frame.place(points, take.image_size, mirrored=mirrored), sureness, colours, scale)
 
 
-def draw_mesh(mesh: Mesh) -> None:
+def make_batch(mesh: Mesh) -> Any:
+    """The triangles as the GPU wants them."""
+    content = {"pos": mesh.positions, "color": mesh.colours}
+    return batch_for_shader(gpu.shader.from_builtin("SMOOTH_COLOR"), "TRIS", content, indices=mesh.corners)
+
+
+def draw_batch(batch: Any) -> None:
     """Draw triangles over what is there."""
-    shader = gpu.shader.from_builtin("SMOOTH_COLOR")
-    batch = batch_for_shader(
-        shader, "TRIS", {"pos": mesh.positions, "color": mesh.colours}, indices=mesh.corners.astype(np.int32)
-    )
     gpu.state.blend_set("ALPHA")
-    batch.draw(shader)
+    batch.draw(gpu.shader.from_builtin("SMOOTH_COLOR"))
     gpu.state.blend_set("NONE")
 
 
@@ -115,65 +117,78 @@ def _to_region(region: Any, region_data: Any, point: Any) -> Any:
     return Vector((region.width / 2 * (1 + seen.x / seen.w), region.height / 2 * (1 + seen.y / seen.w)))
 
 
-def _hand_mesh(points: Array, sureness: Array, colour: tuple[float, ...], scale: float) -> Mesh:
-    bones = np.minimum(sureness[_PARENTS], sureness[_CHILDREN])
-    doubtful = sureness < DOUBTFUL
-    width, radius = scale * _LINE * (0.5 + 0.5 * bones), np.full(len(points), scale * _DOT)
-    opacity_bones, opacity = (_FAINTEST + (1 - _FAINTEST) * values for values in (bones, sureness))
-    shade, edge = (0.0, 0.0, 0.0), _OUTLINE * scale
-    ends = points[_PARENTS], points[_CHILDREN]
-    return _join(
-        [
-            _lines(*ends, width + edge, shade, _SHADE * opacity_bones),
-            _dots(points, radius + edge, doubtful, shade, _SHADE * opacity, thickness=2 * edge + scale),
-            _lines(*ends, width, colour, opacity_bones),
-            _dots(points, radius, doubtful, colour, opacity, thickness=1.3 * scale),
-        ]
+def _hands_mesh(points: Array, sureness: Array, colours: Array, scale: float) -> Mesh:
+    """Skeletons of hands with points [H, 21, 2], sureness [H, 21] and colours [H, 3]: strokes, then dots over them."""
+    bones = np.minimum(sureness[:, _PARENTS], sureness[:, _CHILDREN]).ravel()
+    strokes = _strokes(
+        points[:, _PARENTS].reshape(-1, 2),
+        points[:, _CHILDREN].reshape(-1, 2),
+        scale * _LINE * (0.5 + 0.5 * bones),
+        np.repeat(colours, len(_PARENTS), axis=0),
+        _FAINTEST + (1 - _FAINTEST) * bones,
+        edge=scale * _OUTLINE,
     )
-
-
-def _lines(start: Array, end: Array, half: Array, colour: tuple[float, ...], opacity: Array) -> Mesh:
-    """Straight strokes with soft edges, [N]."""
-    along = end - start
-    length = np.maximum(np.linalg.norm(along, axis=-1, keepdims=True), 1e-6)
-    across = np.stack([-along[:, 1], along[:, 0]], axis=-1) / length
-    steps = np.stack([-half - 0.5, np.maximum(-half + 0.5, -half), np.minimum(half - 0.5, half), half + 0.5], axis=1)
-    steps[:, 1:3] = np.sort(steps[:, 1:3], axis=1)
-    offsets = steps[:, :, None] * across[:, None]
-    places = np.concatenate([start[:, None] + offsets, end[:, None] + offsets], axis=1)  # [N, 8, 2]
-    alpha = opacity[:, None] * np.array([0.0, 1.0, 1.0, 0.0] * 2)
-    return _pack(places, colour, alpha, _STRIP_CORNERS)
-
-
-def _dots(
-    centres: Array, radius: Array, hollow: Array, colour: tuple[float, ...], opacity: Array, *, thickness: float
-) -> Mesh:
-    """Discs with soft edges, or rings, [N]."""
-    inner = np.where(hollow, np.maximum(radius - thickness, 0.0), 0.0)
-    steps = np.stack([np.maximum(inner - 1.0, 0.0), inner, radius - 0.5, radius + 0.5], axis=1)
-    places = centres[:, None, None] + steps[:, :, None, None] * _CIRCLE
-    middle = np.where(hollow, 0.0, 1.0)
-    alpha = opacity[:, None] * np.stack([middle, np.ones_like(middle), np.ones_like(middle), 0 * middle], axis=1)
-    return _pack(places.reshape(len(centres), -1, 2), colour, np.repeat(alpha, _CORNERS, axis=1), _RING_CORNERS)
-
-
-def _pack(places: Array, colour: tuple[float, ...], alpha: Array, corners: Array) -> Mesh:
-    """Shapes [N, V, 2] that share their corners [C, 3] as one mesh."""
-    count, vertices = alpha.shape
-    positions = np.zeros((count * vertices, 3), np.float32)
-    positions[:, :2] = places.reshape(-1, 2)
-    colours = np.empty((count * vertices, 4), np.float32)
-    colours[:, :3], colours[:, 3] = colour, alpha.ravel()
-    return Mesh(positions, colours, (np.arange(count)[:, None, None] * vertices + corners).reshape(-1, 3))
-
-
-def _join(meshes: list[Mesh]) -> Mesh:
-    starts = np.cumsum([0, *(len(mesh.positions) for mesh in meshes[:-1])])
+    dots = _dots(
+        points.reshape(-1, 2),
+        sureness.ravel() < DOUBTFUL,
+        np.repeat(colours, points.shape[1], axis=0),
+        _FAINTEST + (1 - _FAINTEST) * sureness.ravel(),
+        scale=scale,
+    )
     return Mesh(
-        np.concatenate([mesh.positions for mesh in meshes]),
-        np.concatenate([mesh.colours for mesh in meshes]),
-        np.concatenate([mesh.corners + start for mesh, start in zip(meshes, starts, strict=True)]),
+        np.concatenate([strokes.positions, dots.positions]),
+        np.concatenate([strokes.colours, dots.colours]),
+        np.concatenate([strokes.corners, dots.corners + len(strokes.positions)]),
     )
+
+
+def _strokes(start: Array, end: Array, half: Array, colours: Array, opacity: Array, *, edge: float) -> Mesh:
+    """Straight strokes [N] with soft edges on their shade."""
+    along = end - start
+    across = np.stack([-along[:, 1], along[:, 0]], axis=-1)
+    across /= np.maximum(np.linalg.norm(along, axis=-1, keepdims=True), 1e-6)
+    half = np.stack([half + edge, half])  # [2, N]: shade, stroke
+    inner = np.maximum(half - _SOFT, 0.0)
+    steps = np.stack([-half - _SOFT, -inner, inner, half + _SOFT], axis=-1)
+    offsets = steps[..., None] * across[:, None]  # [2, N, 4, 2]
+    places = np.concatenate([start[:, None] + offsets, end[:, None] + offsets], axis=2)
+    profile = np.broadcast_to(np.array([0.0, 1.0, 1.0, 0.0] * 2), (len(start), 8))
+    return _pack(places, colours, opacity, profile, _STROKE_CORNERS)
+
+
+def _dots(centres: Array, hollow: Array, colours: Array, opacity: Array, *, scale: float) -> Mesh:
+    """Discs [N] with soft edges on their shade; hollow ones are rings."""
+    radius = scale * (_DOT + np.array([[_OUTLINE], [0.0]]))  # [2, 1]: shade, dot
+    thickness = scale * np.array([[2 * _OUTLINE + _RING], [_RING]])
+    inner = np.where(hollow, np.maximum(radius - thickness, 0.0), 0.0)
+    outer = np.broadcast_to(radius, inner.shape)
+    steps = np.stack([np.maximum(inner - 2 * _SOFT, 0.0), inner, outer - _SOFT, outer + _SOFT], axis=-1)
+    places = centres[:, None, None] + steps[..., None, None] * _CIRCLE  # [2, N, 4, C, 2]
+    profile = np.stack([~hollow, np.ones_like(hollow), np.ones_like(hollow), np.zeros_like(hollow)], axis=-1)
+    return _pack(
+        places.reshape(2, len(centres), -1, 2), colours, opacity, np.repeat(profile, _CORNERS, axis=-1), _DOT_CORNERS
+    )
+
+
+def _pack(places: Array, colours: Array, opacity: Array, profile: Array, corners: Array) -> Mesh:
+    """Shapes and their shades as one mesh, the shades below.
+
+    Args:
+        places: [2, N, V, 2] vertices of shades and shapes.
+        colours: [N, 3] of the shapes.
+        opacity: [N].
+        profile: [N, V] share of the opacity at each vertex.
+        corners: [C, 3] triangles that all shapes have.
+    """
+    _, count, vertices, _ = places.shape
+    positions = np.zeros((2, count, vertices, 3), np.float32)
+    positions[..., :2] = places
+    painted = np.zeros((2, count, vertices, 4), np.float32)
+    painted[1, ..., :3] = colours[:, None]
+    painted[..., 3] = opacity[:, None] * profile
+    painted[0, ..., 3] *= _SHADE
+    triangles = np.arange(2 * count, dtype=np.int32)[:, None, None] * vertices + corners
+    return Mesh(positions.reshape(-1, 3), painted.reshape(-1, 4), triangles.reshape(-1, 3))
 
 
 def _strip_corners(lanes: int, rows: int, *, closed: bool) -> Array:
@@ -184,11 +199,11 @@ def _strip_corners(lanes: int, rows: int, *, closed: bool) -> Array:
             a, b = lane * rows + step, lane * rows + (step + 1) % rows
             c, d = a + rows, b + rows
             quads += [(a, b, c), (b, d, c)]
-    return np.array(quads)
+    return np.array(quads, np.int32)
 
 
-_STRIP_CORNERS: Final = _strip_corners(2, 4, closed=False)
-_RING_CORNERS: Final = _strip_corners(4, _CORNERS, closed=True)
+_STROKE_CORNERS: Final = _strip_corners(2, 4, closed=False)
+_DOT_CORNERS: Final = _strip_corners(4, _CORNERS, closed=True)
 _ANGLES: Final = np.linspace(0.0, 2 * np.pi, _CORNERS, endpoint=False)
 _CIRCLE: Final = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=-1)
 
@@ -208,10 +223,15 @@ def _draw() -> None:
     shown = _shown_takes(review, choice.source)
     for take in shown:
         row = review_data.row_at(take, item, now)
-        below = take is not shown[-1]
-        mesh = skeleton_mesh(take, row, frame, scale, below=below) if row is not None else None
-        if mesh is not None:
-            draw_mesh(mesh)
+        batch = _batch_of(take, row, frame, scale, take is not shown[-1]) if row is not None else None
+        if batch is not None:
+            draw_batch(batch)
+
+
+@lru_cache(maxsize=8)  # the views of a screen are drawn again and again without anything new
+def _batch_of(take: Take, row: int, frame: PictureFrame, scale: float, below: bool) -> Any:
+    mesh = skeleton_mesh(take, row, frame, scale, below=below)
+    return None if mesh is None else make_batch(mesh)
 
 
 def _shown_takes(review: review_data.Review, source: str) -> list[Take]:
@@ -241,3 +261,4 @@ def register() -> None:
 def unregister() -> None:
     """Stop drawing."""
     bpy.types.SpaceView3D.draw_handler_remove(_handle, "WINDOW")
+    _batch_of.cache_clear()

@@ -124,8 +124,8 @@ def scene_range(take: Take, item: Any, first: int, last: int) -> tuple[int, int]
 
 
 def _picture_time(take: Take) -> float:
-    """Seconds that a picture of the source is seen."""
-    return float(np.median(np.diff(take.time) / np.diff(take.frame))) if len(take) > 1 else np.inf
+    """Seconds that a picture of the source is seen on the average."""
+    return float((take.time[-1] - take.time[0]) / (take.frame[-1] - take.frame[0])) if len(take) > 1 else np.inf
 
 
 def _before(item: Any) -> Review | None:

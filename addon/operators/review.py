@@ -51,7 +51,8 @@ class HANDS_OT_jump_problem(_TakeOperator):
 
     bl_idname = "hands.jump_problem"
     bl_label = "Jump to Problem"
-    bl_options: ClassVar = {"REGISTER"}
+    bl_options: ClassVar = {"REGISTER", "UNDO_GROUPED"}  # one jump after the other is one step, as other ways of going
+    bl_undo_group = bl_label
 
     direction: bpy.props.EnumProperty(  # type: ignore[valid-type]
         name="Direction",
@@ -65,10 +66,11 @@ class HANDS_OT_jump_problem(_TakeOperator):
     index: bpy.props.IntProperty(name="Number", default=0, min=0)  # type: ignore[valid-type]
 
     @classmethod
-    def description(cls, _context: Any, properties: Any) -> str:
-        """What the button does."""
+    def description(cls, context: Any, properties: Any) -> str:
+        """What the button does, or what there is to see."""
         if properties.direction == "INDEX":
-            return "Go there, and make it the range of the next correction"
+            lines = getattr(context.window_manager, LIST_PROPERTY)
+            return lines[properties.index].name.rstrip(".") if properties.index < len(lines) else ""
         return f"Go to the {properties.direction.lower()} place that is worth a look"
 
     def run(self, context: Any) -> set[str]:

@@ -11,14 +11,15 @@ from ..operators import review as operators
 from .base import HandsPanel, draw_sentence
 from .takes import draw_takes
 
-_ICONS: Final = {
-    "lost": "HIDE_ON",
-    "unsure": "QUESTION",
-    "exchanged": "UV_SYNC_SELECT",
-    "jump": "FORCE_TURBULENCE",
-    "joints": "BONE_DATA",
-    "touch": "MOD_PHYSICS",
+_KINDS: Final = {
+    "lost": ("Lost", "HIDE_ON"),
+    "unsure": ("Seen Badly", "QUESTION"),
+    "exchanged": ("Sides Exchanged", "UV_SYNC_SELECT"),
+    "jump": ("Jump", "FORCE_TURBULENCE"),
+    "joints": ("Joints", "BONE_DATA"),
+    "touch": ("Touch", "MOD_PHYSICS"),
 }
+"""What a line of the list says of each kind of problem."""
 
 
 class HANDS_UL_problems(bpy.types.UIList):  # type: ignore[misc]
@@ -29,16 +30,13 @@ class HANDS_UL_problems(bpy.types.UIList):  # type: ignore[misc]
     def draw_item(
         self, _context: Any, layout: Any, _data: Any, item: Any, _icon: Any, _active: Any, _property: Any, index: int
     ) -> None:
-        """Frame and sentence, as one button."""
+        """Frame, kind and hand, as one button; its tooltip is the sentence."""
         row = layout.row(align=True)
         row.alignment = "LEFT"
-        jump = row.operator(
-            operators.HANDS_OT_jump_problem.bl_idname,
-            text=f"{item.first}  {item.name}",
-            icon=_ICONS.get(item.kind, "ERROR"),
-            emboss=False,
-            translate=False,
-        )
+        kind, icon = _KINDS.get(item.kind, (item.kind, "ERROR"))
+        side = f", {item.side} hand" if item.side else ""
+        name = operators.HANDS_OT_jump_problem.bl_idname
+        jump = row.operator(name, text=f"{item.first}  {kind}{side}", icon=icon, emboss=False, translate=False)
         jump.direction, jump.index = "INDEX", index
 
 
@@ -143,10 +141,20 @@ def _draw_problems(context: Any, layout: Any) -> None:
             operators.ACTIVE_PROPERTY,
             rows=min(5, max(3, count)),
         )
+        _draw_visited(context, layout)
     if review.error:
         draw_sentence(layout, review.error, context.region.width, icon="ERROR")
     elif review.clean is None or clean_job.is_busy(item):
         layout.label(text="The clean-up is looking ...", icon="SORTTIME")
+
+
+def _draw_visited(context: Any, layout: Any) -> None:
+    """What there is to see at the problem that was visited last."""
+    lines = getattr(context.window_manager, operators.LIST_PROPERTY)
+    index = getattr(context.window_manager, operators.ACTIVE_PROPERTY)
+    if index < len(lines):
+        line = lines[index]
+        draw_sentence(layout, f"Frames {line.first} to {line.last}: {line.name}", context.region.width)
 
 
 CLASSES: Final = (HANDS_UL_problems, HANDS_PT_review, HANDS_PT_review_range, HANDS_PT_review_edits)

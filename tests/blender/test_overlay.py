@@ -7,6 +7,7 @@ import bpy
 import gpu
 import numpy as np
 import pytest
+from gpu_extras.batch import batch_for_shader
 from mathutils import Matrix, Vector
 
 from addon import footage_view, overlay, review_data, strip
@@ -190,6 +191,13 @@ def test_the_ruler_of_a_low_timeline_stays_free(height):
     assert bottom + stretch * strip._HEIGHT <= max(height - strip._RULER, 1.0)
 
 
+def paint_white():
+    """The simplest that can be drawn, to know whether anything can."""
+    shader = gpu.shader.from_builtin("UNIFORM_COLOR")
+    shader.uniform_float("color", (1.0, 1.0, 1.0, 1.0))
+    batch_for_shader(shader, "TRIS", {"pos": [(0, 0, 0), (1800, 0, 0), (0, 1200, 0)]}).draw(shader)
+
+
 @pytest.fixture
 def canvas():
     """Draws triangles into a picture [600, 900, 4] of floats, from below; needs a working GPU or software renderer."""
@@ -221,7 +229,7 @@ def canvas():
         pixels.dimensions = REGION.width * REGION.height * 4
         return np.array(pixels, np.float32).reshape(REGION.height, REGION.width, 4)
 
-    if not draw(lambda: None)[..., 3].all():
+    if not draw(paint_white)[300, 450, :3].all():
         pytest.skip("this Blender draws nothing without a window")
     yield draw
     screen.free()
@@ -230,7 +238,7 @@ def canvas():
 def test_what_is_drawn_has_the_colour_of_the_hand_at_its_key_points(models, canvas):
     take = make_take(models, count=1)
     frame = overlay.PictureFrame((50, 550), (800, 0), (0, -450))
-    picture = canvas(lambda: overlay.draw_mesh(overlay.skeleton_mesh(take, 0, frame)))
+    picture = canvas(lambda: overlay.draw_batch(overlay.make_batch(overlay.skeleton_mesh(take, 0, frame))))
     for side, wins, loses in (("left", 2, 0), ("right", 0, 2)):
         at = np.round(frame.place(take.hand(side).keypoints_2d[0], take.image_size)).astype(int)
         colours = picture[at[:, 1], at[:, 0]]

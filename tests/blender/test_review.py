@@ -269,12 +269,14 @@ def test_lines_break_where_nothing_is_known():
     np.testing.assert_allclose(pieces, [(1, 0, 0), (2, 1, 0), (2, 1, 0), (3, 2, 0)])
 
 
-def test_a_click_is_told_what_it_does():
+def test_a_click_is_told_what_it_does(scene):
+    review_data.look(scene)
     for cls, name, values in (
         (operators.HANDS_OT_edit_take, "kind", ("swap", "drop", "trust")),
         (operators.HANDS_OT_set_range, "source", ("PROBLEM", "PREVIEW", "KEYS")),
         (operators.HANDS_OT_jump_problem, "direction", ("PREVIOUS", "NEXT", "INDEX")),
     ):
-        told = {cls.description(None, SimpleNamespace(**{name: value})) for value in values}
+        told = {cls.description(bpy.context, SimpleNamespace(index=0, **{name: value})) for value in values}
         assert len(told) == 3
         assert not any(sentence.endswith(".") for sentence in told)
+    assert "The left hand was not seen for 0.7 s" in told
