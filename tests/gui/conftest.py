@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import build_addon
-from tests.gui.windowed import GuiError, Outcome, WindowedBlender, find_blender, play
+from tests.gui.windowed import SCREEN, GuiError, Outcome, WindowedBlender, find_blender, play
 
 OUTPUT = build_addon.ROOT / "out" / "gui"
 """Pictures, results and logs of the last run, a folder for each test; git ignores it."""
@@ -56,11 +56,13 @@ def run_scenario(blender: WindowedBlender, tmp_path: Path, request: pytest.Fixtu
         seconds: float = 300.0,
         online: bool = False,
         profile: Path | None = None,
+        screen: tuple[int, int] = SCREEN,
         **values: object,
     ) -> Outcome:
         file = Path(__file__).with_name(f"{scenario}.py") if isinstance(scenario, str) else scenario
         folder = OUTPUT / request.node.name / file.stem
-        return play(blender, file, folder, profile or tmp_path / "profile", values, seconds=seconds, online=online)
+        home = profile or tmp_path / "profile"
+        return play(blender, file, folder, home, values, seconds=seconds, online=online, screen=screen)
 
     return run
 
