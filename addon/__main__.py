@@ -22,7 +22,8 @@ from dir_core.hand_model import open_hand_models
 from dir_core.take import check_output, load_take
 
 from . import footage_view
-from .scene import build_library, build_scene, find_models
+from .asset_library import build_library, write_catalogue
+from .scene import build_scene, find_models
 
 
 def write_scene(
@@ -80,7 +81,8 @@ def write_library(output: Path) -> str:
     bpy.ops.wm.read_factory_settings(use_empty=True)
     collection = build_library(open_hand_models(), bpy.context.scene)
     _save_whole(output)
-    return f'Wrote {output}: the collection asset "{collection.name}".'
+    write_catalogue(output.resolve().parent)
+    return f'Wrote {output}: the collection asset "{collection.name}" and one for each hand.'
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -18,7 +18,7 @@ from dir_core.clean_up.key_reduction import (
     reduce_position_keys,
     reduce_rotation_keys,
 )
-from dir_core.conventions import SHAPE_COUNT, SIDES, Side
+from dir_core.conventions import SIDES, Side
 from dir_core.errors import HandModelError, TakeError
 from dir_core.hand_model import HandModel, load_hand_models, open_hand_models
 from dir_core.take import HandTrack, Take
@@ -33,9 +33,6 @@ Array = NDArray[Any]
 
 CONFIDENCE_PROPERTY = "confidence"
 """Keyed on each armature object: mean key-point confidence 0..1, 0 where the hand was not seen."""
-
-LIBRARY_SPACING = 0.4
-"""Metres between the wrists of the hands in the asset library."""
 
 HIDING = ("hide_viewport", "hide_render")
 """Switches of an object that are keyed where a hand is away."""
@@ -158,19 +155,6 @@ def build_scene(
         observed={side: int(take.hand(side).observed.sum()) for side in SIDES},
         notes=tuple(_notes(take, models, rate, clip)),
     )
-
-
-def build_library(models: Mapping[Side, HandModel], scene: Any) -> Any:
-    """Build both hands of the mean shape in rest pose as one collection asset, and return the collection."""
-    collection = bpy.data.collections.new("Two Hands")
-    scene.collection.children.link(collection)
-    for side in SIDES:
-        hand = hand_rig.build_hand(models[side], np.zeros(SHAPE_COUNT), 1.0, collection)
-        hand.armature.location.x = LIBRARY_SPACING / 2 * (1 if side == "left" else -1)
-    collection.asset_mark()
-    collection.asset_data.description = "A left and a right hand, rigged; MANO's joints, X curls every finger"
-    collection.asset_data.license = models["right"].licence
-    return collection
 
 
 def show_take_footage(scene: Any, take: Take, clip: Any, start: int) -> Any:

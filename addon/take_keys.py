@@ -22,6 +22,7 @@ from dir_core.take import FRAME_FIELDS, HandTrack, Take
 from dir_core.worker.clean_up_client import ReducedHand
 
 from . import footage_view, keying, layers
+from .asset_library import BOTH_HANDS
 from .hand_rig import bone_names, build_hand, find_side
 from .keying import Place, Span
 from .scene import (
@@ -265,17 +266,16 @@ def _append_library(item: Any) -> tuple[Any, dict[Side, Any]]:
     """Both hands of the asset library in a collection of the row's name."""
     scene = item.id_data
     if LIBRARY.is_file():
-        with bpy.data.libraries.load(str(LIBRARY)) as (there, wanted):
-            wanted.collections = list(there.collections)
+        with bpy.data.libraries.load(str(LIBRARY)) as (_, wanted):
+            wanted.collections = [BOTH_HANDS]
         (collection,) = wanted.collections
-        for each in (collection, *collection.all_objects):
-            if each.asset_data is not None:
-                each.asset_clear()
+        for each in (collection, *collection.children_recursive):
+            each.asset_clear()
         collection.name = item.name
+        scene.collection.children.link(collection)
     else:
         collection = bpy.data.collections.new(item.name)
-    scene.collection.children.link(collection)
-    if not LIBRARY.is_file():
+        scene.collection.children.link(collection)
         for model in open_hand_models().values():
             build_hand(model, np.zeros(SHAPE_COUNT), 1.0, collection)
     armatures = {}

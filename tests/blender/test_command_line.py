@@ -10,7 +10,8 @@ import bpy
 import numpy as np
 import pytest
 
-from addon import hand_rig, keying
+import addon
+from addon import asset_library, hand_rig, keying, take_keys, takes
 from addon.scene import CONFIDENCE_PROPERTY
 from dir_core.camera import project
 from dir_core.conventions import SIDES
@@ -236,14 +237,58 @@ def test_the_asset_library_holds_both_hands_in_rest(models, tmp_path):
     bpy.ops.wm.open_mainfile(filepath=str(output))
     collection = bpy.data.collections["Two Hands"]
     assert collection.asset_data is not None
-    armatures = [item for item in collection.objects if item.type == "ARMATURE"]
+    assets = [collection, *collection.children]
+    assert [each.name for each in assets] == ["Two Hands", "Hand Left", "Hand Right"]
+    catalogue, *rest = (tmp_path / "blender_assets.cats.txt").read_text().splitlines()[-1].split(":")
+    assert rest == ["Hands", "Hands"]
+    for each in assets:
+        assert each.asset_data.catalog_id == catalogue
+        assert each.asset_data.license
+        picture = np.array(each.preview.image_pixels_float[:]).reshape(256, 256, 4)
+        assert 0.05 < (picture[..., 3] > 0.9).mean() < 0.9, "a hand before nothing"
+        skin = picture[picture[..., 3] > 0.9].mean(axis=0)
+        assert skin[0] > skin[2] > 0.1
+    armatures = [item for item in collection.all_objects if item.type == "ARMATURE"]
     assert sorted(item.name for item in armatures) == ["Hand Left", "Hand Right"]
     assert not bpy.data.actions
     left, right = (next(item for item in armatures if side in item.name) for side in ("Left", "Right"))
     middle = bpy.context.evaluated_depsgraph_get()
     for item, sign in ((left, 1), (right, -1)):
         tip = item.matrix_world @ item.evaluated_get(middle).pose.bones[f"middle3.{item.name[5]}"].tail
-        assert sign * tip.x > 0.2 + 0.15  # fingers point away from each other
+        assert sign * tip.x > 0.08 + 0.15  # fingers point away from each other
+
+
+def test_the_catalogues_of_the_user_stay(tmp_path):
+    path = tmp_path / "blender_assets.cats.txt"
+    path.write_text("VERSION 1\n\n1111:Props:Props\n")
+    for _ in range(2):
+        asset_library.write_catalogue(tmp_path)
+    assert path.read_text().splitlines()[-2:] == ["1111:Props:Props", f"{asset_library.CATALOGUE}:Hands:Hands"]
+
+
+def test_hands_are_appended_from_the_asset_library(models, tmp_path, monkeypatch):
+    run("--rest", "-o", tmp_path / "two_hands.blend")
+    monkeypatch.setattr(take_keys, "LIBRARY", tmp_path / "two_hands.blend")
+    addon.register()
+    try:
+        save(make_take(models, count=3), tmp_path / "clap.npz")
+        item = takes.add_take(bpy.context.scene, tmp_path / "clap.npz")
+        item.keying.rigs = "LIBRARY"
+        take_keys.key_take(bpy.context, item, takes.load_raw(item))
+        assert sorted(each.name for each in bpy.data.collections) == ["Hand Left", "Hand Right", "clap"]
+        assert all(each.asset_data is None for each in bpy.data.collections)
+        assert tuple(item.keying.left.location) == (0.0, 0.0, 0.0)
+        assert item.keying.left.animation_data.action is not None
+        assert not item.keying.left.library
+        before = {(library.name, library.path) for library in bpy.context.preferences.filepaths.asset_libraries}
+        assert bpy.ops.hands.add_asset_library() == {"FINISHED"}
+        libraries = bpy.context.preferences.filepaths.asset_libraries
+        (new,) = [each for each in libraries if (each.name, each.path) not in before]
+        assert new.path.rstrip("/") == str(tmp_path)
+        assert not bpy.ops.hands.add_asset_library.poll(), "once is enough"
+        libraries.remove(new)
+    finally:
+        addon.unregister()
 
 
 def test_a_take_or_rest_has_to_be_given(tmp_path):
