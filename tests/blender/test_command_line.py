@@ -230,16 +230,21 @@ def test_an_older_file_is_kept_when_the_run_fails(tmp_path):
     assert (tmp_path / "out.blend").read_bytes() == b"older work"
 
 
-def test_the_asset_library_holds_both_hands_in_rest(models, tmp_path):
-    output = tmp_path / "two hands.blend"
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    output = tmp_path_factory.mktemp("asset library") / "two hands.blend"
     done = run("--rest", "-o", output)
     assert done.returncode == 0, done.stderr
-    bpy.ops.wm.open_mainfile(filepath=str(output))
+    return output
+
+
+def test_the_asset_library_holds_both_hands_in_rest(library):
+    bpy.ops.wm.open_mainfile(filepath=str(library))
     collection = bpy.data.collections["Two Hands"]
     assert collection.asset_data is not None
     assets = [collection, *collection.children]
     assert [each.name for each in assets] == ["Two Hands", "Hand Left", "Hand Right"]
-    catalogue, *rest = (tmp_path / "blender_assets.cats.txt").read_text().splitlines()[-1].split(":")
+    catalogue, *rest = (library.parent / "blender_assets.cats.txt").read_text().splitlines()[-1].split(":")
     assert rest == ["Hands", "Hands"]
     for each in assets:
         assert each.asset_data.catalog_id == catalogue
@@ -266,9 +271,8 @@ def test_the_catalogues_of_the_user_stay(tmp_path):
     assert path.read_text().splitlines()[-2:] == ["1111:Props:Props", f"{asset_library.CATALOGUE}:Hands:Hands"]
 
 
-def test_hands_are_appended_from_the_asset_library(models, tmp_path, monkeypatch):
-    run("--rest", "-o", tmp_path / "two_hands.blend")
-    monkeypatch.setattr(take_keys, "LIBRARY", tmp_path / "two_hands.blend")
+def test_hands_are_appended_from_the_asset_library(models, tmp_path, monkeypatch, library):
+    monkeypatch.setattr(take_keys, "LIBRARY", library)
     addon.register()
     try:
         save(make_take(models, count=3), tmp_path / "clap.npz")
@@ -280,11 +284,11 @@ def test_hands_are_appended_from_the_asset_library(models, tmp_path, monkeypatch
         assert tuple(item.keying.left.location) == (0.0, 0.0, 0.0)
         assert item.keying.left.animation_data.action is not None
         assert not item.keying.left.library
-        before = {(library.name, library.path) for library in bpy.context.preferences.filepaths.asset_libraries}
+        before = {(each.name, each.path) for each in bpy.context.preferences.filepaths.asset_libraries}
         assert bpy.ops.hands.add_asset_library() == {"FINISHED"}
         libraries = bpy.context.preferences.filepaths.asset_libraries
         (new,) = [each for each in libraries if (each.name, each.path) not in before]
-        assert new.path.rstrip("/") == str(tmp_path)
+        assert new.path.rstrip("/") == str(library.parent)
         assert not bpy.ops.hands.add_asset_library.poll(), "once is enough"
         libraries.remove(new)
     finally:
