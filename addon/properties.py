@@ -351,12 +351,22 @@ class HandsTake(bpy.types.PropertyGroup):  # type: ignore[misc]
     footage: bpy.props.StringProperty(  # type: ignore[valid-type]
         name="Footage", description="What it was captured from", subtype="FILE_PATH", options=_RELATIVE_PATH
     )
-    estimator: bpy.props.StringProperty(name="Estimator")  # type: ignore[valid-type]
-    licence: bpy.props.StringProperty(name="Licence")  # type: ignore[valid-type]
-    captured: bpy.props.StringProperty(name="Captured")  # type: ignore[valid-type]
-    frames: bpy.props.IntProperty(name="Frames")  # type: ignore[valid-type]
-    seen_left: bpy.props.FloatProperty(name="Left Seen", subtype="FACTOR")  # type: ignore[valid-type]
-    seen_right: bpy.props.FloatProperty(name="Right Seen", subtype="FACTOR")  # type: ignore[valid-type]
+    estimator: bpy.props.StringProperty(  # type: ignore[valid-type]
+        name="Estimator", description="What saw the hands in the footage"
+    )
+    licence: bpy.props.StringProperty(  # type: ignore[valid-type]
+        name="Licence", description="What the hand model of the take may be used for"
+    )
+    captured: bpy.props.StringProperty(  # type: ignore[valid-type]
+        name="Captured", description="When the take was written"
+    )
+    frames: bpy.props.IntProperty(name="Frames", description="How many pictures were captured")  # type: ignore[valid-type]
+    seen_left: bpy.props.FloatProperty(  # type: ignore[valid-type]
+        name="Left Seen", description="In how many of the pictures the left hand was seen", subtype="FACTOR"
+    )
+    seen_right: bpy.props.FloatProperty(  # type: ignore[valid-type]
+        name="Right Seen", description="In how many of the pictures the right hand was seen", subtype="FACTOR"
+    )
     start: bpy.props.IntProperty(  # type: ignore[valid-type]
         name="Start Frame",
         description="Scene frame on which the footage of this take begins",
@@ -366,7 +376,9 @@ class HandsTake(bpy.types.PropertyGroup):  # type: ignore[misc]
     edits: bpy.props.StringProperty(default="[]", options={"HIDDEN"})  # type: ignore[valid-type]
     clean_up: bpy.props.PointerProperty(type=HandsCleanUp)  # type: ignore[valid-type]
     keying: bpy.props.PointerProperty(type=HandsKeying)  # type: ignore[valid-type]
-    camera: bpy.props.PointerProperty(type=bpy.types.Object)  # type: ignore[valid-type]
+    camera: bpy.props.PointerProperty(  # type: ignore[valid-type]
+        name="Camera", description="Camera that the hands of this take stand before", type=bpy.types.Object
+    )
 
 
 class HandsReview(bpy.types.PropertyGroup):  # type: ignore[misc]
@@ -513,7 +525,9 @@ class HandsScene(bpy.types.PropertyGroup):  # type: ignore[misc]
     footage: bpy.props.PointerProperty(type=HandsFootage)  # type: ignore[valid-type]
     capture: bpy.props.PointerProperty(type=HandsCapture)  # type: ignore[valid-type]
     takes: bpy.props.CollectionProperty(type=HandsTake)  # type: ignore[valid-type]
-    active_take: bpy.props.IntProperty(name="Active Take", default=0, min=0)  # type: ignore[valid-type]
+    active_take: bpy.props.IntProperty(  # type: ignore[valid-type]
+        name="Active Take", description="The take that the panels are about", default=0, min=0
+    )
     review: bpy.props.PointerProperty(type=HandsReview)  # type: ignore[valid-type]
     retarget: bpy.props.PointerProperty(type=HandsRetarget)  # type: ignore[valid-type]
 

@@ -20,7 +20,10 @@ class HANDS_OT_save_clean_take(HandsOperator):
     bl_options: ClassVar = {"REGISTER"}
 
     filepath: bpy.props.StringProperty(  # type: ignore[valid-type]
-        name="File", subtype="FILE_PATH", options={"SKIP_SAVE"}
+        name="File",
+        description="Where the cleaned take is written",
+        subtype="FILE_PATH",
+        options={"SKIP_SAVE"},
     )
     filter_glob: bpy.props.StringProperty(default="*.npz", options={"HIDDEN"})  # type: ignore[valid-type]
     check_existing: bpy.props.BoolProperty(default=True, options={"HIDDEN"})  # type: ignore[valid-type]

@@ -23,7 +23,10 @@ class HANDS_OT_load_footage(HandsOperator):
     bl_options: ClassVar = {"REGISTER", "UNDO"}
 
     filepath: bpy.props.StringProperty(  # type: ignore[valid-type]
-        name="Footage", subtype="FILE_PATH", options={"SKIP_SAVE"}
+        name="Footage",
+        description="Video, or one of the pictures of a sequence, or its folder",
+        subtype="FILE_PATH",
+        options={"SKIP_SAVE"},
     )
     filter_folder: bpy.props.BoolProperty(default=True, options={"HIDDEN"})  # type: ignore[valid-type]
     filter_movie: bpy.props.BoolProperty(default=True, options={"HIDDEN"})  # type: ignore[valid-type]
@@ -80,7 +83,10 @@ class HANDS_OT_relink_clip(HandsOperator):
     bl_options: ClassVar = {"REGISTER", "UNDO"}
 
     filepath: bpy.props.StringProperty(  # type: ignore[valid-type]
-        name="Footage", subtype="FILE_PATH", options={"SKIP_SAVE"}
+        name="Footage",
+        description="Where the footage is now",
+        subtype="FILE_PATH",
+        options={"SKIP_SAVE"},
     )
     filter_folder: bpy.props.BoolProperty(default=True, options={"HIDDEN"})  # type: ignore[valid-type]
     filter_movie: bpy.props.BoolProperty(default=True, options={"HIDDEN"})  # type: ignore[valid-type]

@@ -145,7 +145,10 @@ class HANDS_OT_save_rig_map(HandsOperator):
     bl_label = "Save Rig Map"
 
     filepath: bpy.props.StringProperty(  # type: ignore[valid-type]
-        name="Rig Map", subtype="FILE_PATH", options={"SKIP_SAVE"}
+        name="Rig Map",
+        description="Where the list of bones is written",
+        subtype="FILE_PATH",
+        options={"SKIP_SAVE"},
     )
     filter_glob: bpy.props.StringProperty(default="*.json", options={"HIDDEN"})  # type: ignore[valid-type]
     check_existing: bpy.props.BoolProperty(default=True, options={"HIDDEN"})  # type: ignore[valid-type]
@@ -181,7 +184,10 @@ class HANDS_OT_load_rig_map(HandsOperator):
     bl_options: ClassVar = {"REGISTER", "UNDO"}
 
     filepath: bpy.props.StringProperty(  # type: ignore[valid-type]
-        name="Rig Map", subtype="FILE_PATH", options={"SKIP_SAVE"}
+        name="Rig Map",
+        description="File with the list of bones",
+        subtype="FILE_PATH",
+        options={"SKIP_SAVE"},
     )
     filter_glob: bpy.props.StringProperty(default="*.json", options={"HIDDEN"})  # type: ignore[valid-type]
 

@@ -26,10 +26,10 @@ _EDIT_NAMES: Final = {"swap": "Left and right exchanged", "drop": "Dropped", "tr
 class HandsProblem(bpy.types.PropertyGroup):  # type: ignore[misc]
     """One line of the list. `name` is the sentence."""
 
-    kind: bpy.props.StringProperty()  # type: ignore[valid-type]
-    side: bpy.props.StringProperty()  # type: ignore[valid-type]
-    first: bpy.props.IntProperty()  # type: ignore[valid-type]
-    last: bpy.props.IntProperty()  # type: ignore[valid-type]
+    kind: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
+    side: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
+    first: bpy.props.IntProperty(options={"HIDDEN"})  # type: ignore[valid-type]
+    last: bpy.props.IntProperty(options={"HIDDEN"})  # type: ignore[valid-type]
 
 
 class _TakeOperator(HandsOperator):
@@ -56,6 +56,7 @@ class HANDS_OT_jump_problem(_TakeOperator):
 
     direction: bpy.props.EnumProperty(  # type: ignore[valid-type]
         name="Direction",
+        description="Which of the problems",
         items=(
             ("PREVIOUS", "Previous", "The last one before the current frame"),
             ("NEXT", "Next", "The first one after the current frame"),
@@ -63,7 +64,9 @@ class HANDS_OT_jump_problem(_TakeOperator):
         ),
         default="NEXT",
     )
-    index: bpy.props.IntProperty(name="Number", default=0, min=0)  # type: ignore[valid-type]
+    index: bpy.props.IntProperty(  # type: ignore[valid-type]
+        name="Number", description="Of the problem in the list, from 0", default=0, min=0
+    )
 
     @classmethod
     def description(cls, context: Any, properties: Any) -> str:
@@ -106,6 +109,7 @@ class HANDS_OT_set_range(_TakeOperator):
 
     source: bpy.props.EnumProperty(  # type: ignore[valid-type]
         name="From",
+        description="Where the range comes from",
         items=(
             ("PROBLEM", "Problem", "The problem on the current frame, or the next one"),
             ("PREVIEW", "Preview Range", "The scene's preview range"),
@@ -142,6 +146,7 @@ class HANDS_OT_edit_take(_TakeOperator):
 
     kind: bpy.props.EnumProperty(  # type: ignore[valid-type]
         name="Correction",
+        description="What is put right on the range",
         items=(
             ("swap", "Swap", "Exchange left and right"),
             ("drop", "Drop", "No hand is there"),
@@ -183,7 +188,9 @@ class HANDS_OT_remove_edit(_TakeOperator):
     bl_label = "Remove Correction"
     bl_options: ClassVar = {"REGISTER", "UNDO"}
 
-    index: bpy.props.IntProperty(name="Number", default=0, min=0)  # type: ignore[valid-type]
+    index: bpy.props.IntProperty(  # type: ignore[valid-type]
+        name="Number", description="Of the correction in the list, from 0", default=0, min=0
+    )
 
     def run(self, context: Any) -> set[str]:
         """Leave it out and let the keys follow."""

@@ -21,7 +21,10 @@ class HANDS_OT_add_take(HandsOperator):
     bl_options: ClassVar = {"REGISTER", "UNDO", "PRESET"}
 
     filepath: bpy.props.StringProperty(  # type: ignore[valid-type]
-        name="Take", subtype="FILE_PATH", options={"SKIP_SAVE"}
+        name="Take",
+        description="File of the take",
+        subtype="FILE_PATH",
+        options={"SKIP_SAVE"},
     )
     filter_glob: bpy.props.StringProperty(default="*.npz", options={"HIDDEN"})  # type: ignore[valid-type]
     footage: bpy.props.StringProperty(  # type: ignore[valid-type]
@@ -153,7 +156,10 @@ class HANDS_OT_relink_take(HandsOperator):
     bl_options: ClassVar = {"REGISTER", "UNDO"}
 
     filepath: bpy.props.StringProperty(  # type: ignore[valid-type]
-        name="Take", subtype="FILE_PATH", options={"SKIP_SAVE"}
+        name="Take",
+        description="Where the file of the take is now",
+        subtype="FILE_PATH",
+        options={"SKIP_SAVE"},
     )
     filter_glob: bpy.props.StringProperty(default="*.npz", options={"HIDDEN"})  # type: ignore[valid-type]
 
@@ -187,7 +193,10 @@ class HANDS_OT_relink_footage(HandsOperator):
     bl_options: ClassVar = {"REGISTER", "UNDO"}
 
     filepath: bpy.props.StringProperty(  # type: ignore[valid-type]
-        name="Footage", subtype="FILE_PATH", options={"SKIP_SAVE"}
+        name="Footage",
+        description="Where the footage is now",
+        subtype="FILE_PATH",
+        options={"SKIP_SAVE"},
     )
     filter_folder: bpy.props.BoolProperty(default=True, options={"HIDDEN"})  # type: ignore[valid-type]
     filter_movie: bpy.props.BoolProperty(default=True, options={"HIDDEN"})  # type: ignore[valid-type]

@@ -7,7 +7,7 @@ from .base import HandsPanel
 
 
 class HANDS_PT_hands(HandsPanel):
-    """Hands and keys of the chosen take."""
+    """Hands and keys of the chosen take"""
 
     bl_idname = "HANDS_PT_hands"
     bl_label = "Hands"
@@ -46,7 +46,7 @@ class _HandsSubPanel(HandsPanel):
 
 
 class HANDS_PT_keys(_HandsSubPanel):
-    """Where the keys go, on which frames and how many."""
+    """Where the keys go, on which frames and how many"""
 
     bl_idname = "HANDS_PT_keys"
     bl_label = "Keys"
@@ -68,7 +68,7 @@ class HANDS_PT_keys(_HandsSubPanel):
 
 
 class HANDS_PT_corrections(_HandsSubPanel):
-    """The layer of the animator's own keys, and where the hands stand."""
+    """The layer of the animator's own keys, and where the hands stand"""
 
     bl_idname = "HANDS_PT_corrections"
     bl_label = "Corrections"

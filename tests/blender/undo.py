@@ -54,8 +54,8 @@ _NESTED: Final = {
 Not simply everything that RNA names: it leads into caches and into the user interface, and Blender 4.2 crashes there.
 """
 
-_DERIVED: Final = {"tag", "matrix", "matrix_basis", "matrix_local", "matrix_world", "matrix_channel"}
-"""Values that follow from others, or that Blender notes for itself."""
+_DERIVED: Final = {"pixels", "tag", "matrix", "matrix_basis", "matrix_local", "matrix_world", "matrix_channel"}
+"""Values that follow from others or from files, or that Blender notes for itself."""
 
 _ELEMENTS: Final = {
     "vertices": {"co": (3, np.float32)},
