@@ -147,7 +147,8 @@ class Job:
             "foreign": f"Another Blender captures it, {self.factor:.0%}",
             "finished": "Finished",
         }
-        return words.get(self.phase, f"{self.phase.capitalize()} at {self.factor:.0%}")
+        at = f" at {self.factor:.0%}" if self.factor else ""
+        return words.get(self.phase, f"{self.phase.capitalize()}{at}")
 
 
 @dataclass

@@ -462,8 +462,9 @@ class HANDS_OT_capture_preset_add(AddPresetBase, bpy.types.Operator):  # type: i
     bl_label = "Add Capture Preset"
     preset_menu = "HANDS_PT_capture_presets"
     preset_subdir = PRESET_FOLDER
-    preset_defines: ClassVar = ["capture = bpy.context.scene.two_hands.capture"]
-    preset_values: ClassVar = [f"capture.{name}" for name in _PRESET_VALUES]
+    # Whole paths: names from `preset_defines` are not found by the Blender of distributions with Python 3.13.
+    preset_defines: ClassVar[list[str]] = []
+    preset_values: ClassVar = [f"bpy.context.scene.two_hands.capture.{name}" for name in _PRESET_VALUES]
 
 
 CLASSES: Final = (

@@ -1,5 +1,6 @@
 """Where the panels live and how they look alike."""
 
+import textwrap
 from typing import Any, Final
 
 import bpy
@@ -30,13 +31,7 @@ def draw_sentence(layout: Any, sentence: str, width: int, *, icon: str = "NONE")
     """Draw a sentence over as many lines as a region of `width` pixels needs; labels do not wrap by themselves."""
     factor = bpy.context.preferences.system.ui_scale
     characters = max(16, int((width / factor - (40 if icon == "NONE" else 80)) / 6.2))
-    lines: list[str] = []
-    for word in sentence.split():
-        if lines and len(lines[-1]) + 1 + len(word) <= characters:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
     column = layout.column(align=True)
     column.scale_y = 0.8
-    for number, line in enumerate(lines):
+    for number, line in enumerate(textwrap.wrap(sentence, characters)):
         column.label(text=line, icon=icon if number == 0 else ("BLANK1" if icon != "NONE" else "NONE"), translate=False)

@@ -73,7 +73,7 @@ def draw_job(layout: Any, job: capture_job.Job, width: int) -> None:
     row = layout.row()
     row.label(text=job.order.clip, icon=_ICONS.get(job.phase, "TIME"), translate=False)
     buttons = row.row(align=True)
-    for operator, icon in _buttons(job):
+    for operator, icon in _SMALL_BUTTONS.get(job.phase, ()):
         buttons.operator(operator.bl_idname, text="", icon=icon).job = job.name
     if job.phase in ("running", "paused"):
         layout.progress(factor=job.factor, text=job.sentence(), type="BAR")
@@ -91,6 +91,10 @@ def draw_job(layout: Any, job: capture_job.Job, width: int) -> None:
         if job.error.hint:
             draw_sentence(layout, job.error.hint, width, icon="BLANK1")
         layout.operator(HANDS_OT_show_log.bl_idname, icon="TEXT").filepath = str(job.log)
+    if job.phase in ("stopped", "cancelled", "failed"):
+        row = layout.row(align=True)
+        row.operator(HANDS_OT_resume_capture.bl_idname, icon="PLAY").job = job.name
+        row.operator(HANDS_OT_discard_capture.bl_idname, text="Discard", icon="TRASH").job = job.name
 
 
 _ICONS: Final = {
@@ -104,24 +108,19 @@ _ICONS: Final = {
 }
 
 
-def _buttons(job: capture_job.Job) -> list[tuple[Any, str]]:
-    """What can be done with a job, as operators and icons."""
-    if job.phase == "running":
-        return [(HANDS_OT_pause_capture, "PAUSE"), (HANDS_OT_cancel_capture, "X")]
-    if job.phase == "paused":
-        return [(HANDS_OT_resume_capture, "PLAY"), (HANDS_OT_cancel_capture, "X")]
-    if job.phase == "waiting":
-        return [(HANDS_OT_cancel_capture, "X")]
-    if job.phase in ("stopped", "cancelled", "failed"):
-        return [(HANDS_OT_resume_capture, "PLAY"), (HANDS_OT_discard_capture, "TRASH")]
-    return [(HANDS_OT_discard_capture, "TRASH")] if job.phase == "finished" else []
+_SMALL_BUTTONS: Final = {
+    "running": ((HANDS_OT_pause_capture, "PAUSE"), (HANDS_OT_cancel_capture, "X")),
+    "paused": ((HANDS_OT_resume_capture, "PLAY"), (HANDS_OT_cancel_capture, "X")),
+    "waiting": ((HANDS_OT_cancel_capture, "X"),),
+    "finished": ((HANDS_OT_discard_capture, "TRASH"),),
+}
 
 
 def draw_mistake(layout: Any, width: int) -> None:
     """The last thing that could not be done, with the log that says more."""
     mistake = log.last_mistake()
-    if mistake is None:
-        return
+    if mistake is None or any(job.error and job.log == mistake.log for job in capture_job.jobs()):
+        return  # a capture's own mistake is shown with it
     box = layout.box()
     draw_sentence(box, mistake.sentence, width, icon="ERROR")
     row = box.row()

@@ -228,7 +228,7 @@ def test_footage_that_has_gone_is_said_before_anything_starts(scene):
 
 def test_presets_keep_properties_that_exist(scene):
     for value in operators.HANDS_OT_capture_preset_add.preset_values:
-        assert hasattr(scene.two_hands.capture, value.removeprefix("capture."))
+        assert scene.path_resolve(value.removeprefix("bpy.context.scene.")) is not None
 
 
 # --- a worker's life -----------------------------------------------------------------------------------------
