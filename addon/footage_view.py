@@ -1,6 +1,6 @@
-"""The camera that saw the footage, the footage behind it in step with the scene, and a scene fit to look through it.
+"""The footage of a scene: its clip, its time, the camera and the lens that saw it, and a scene fit to look through it.
 
-No hands and no keys of theirs here.
+No hands here; how the footage is shown behind the camera is the work of background.
 """
 
 import math
@@ -19,8 +19,9 @@ from dir_core.errors import FootageError
 from dir_core.footage_facts import focal_length_from_metadata
 from dir_core.take import Take
 
-from . import keying, ticker
+from . import background, ticker
 from .axes import camera_to_blender
+from .background import FRAME_NOISE, RATE_TOLERANCE
 from .properties import SCENE_PROPERTY, listen_to_footage
 
 Array = NDArray[Any]
@@ -32,11 +33,7 @@ _CAMERA_ZOOM: Final = 26.0  # the camera's frame fills 95 % of the view: (sqrt(2
 _CLIP_START, _CLIP_END = 0.01, 100.0
 _NTSC: Final = 1.001
 _PICTURE_SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".exr", ".bmp", ".webp", ".tga"})
-RATE_TOLERANCE: Final = 1e-4
-"""Frame rates whose ratio differs less from one play in step: under a frame in five minutes at 30 fps."""
-
 _COMMON_RATE_TOLERANCE: Final = 2.5e-4  # 29.97 and 30 differ by 1e-3
-_FRAME_NOISE: Final = 0.01
 _LENS_TOLERANCE: Final = 1e-3  # of the focal length: a pixel at the edge of a picture
 _SHAPE_TOLERANCE: Final = 5e-3  # of the ratio of width and height: under three pixels at the edges of 1080 lines
 
@@ -161,7 +158,7 @@ def add_camera(take: Take, collection: Any) -> Any:
 
     Principal point and focal length come from the take's camera matrix, and hold for renders of its image size.
     Mirrored footage has a negative horizontal focal length: the camera sees the real hands, so the picture behind
-    them is turned back (show_footage).
+    them is turned back (background.show_footage).
     """
     width, height = (float(size) for size in take.image_size)
     matrix = np.array(take.camera_matrix, np.float64)
@@ -250,177 +247,14 @@ def has_footage_shape(scene: Any, size: tuple[int, int]) -> bool:
     return abs(shape * size[1] / size[0] - 1.0) < _SHAPE_TOLERANCE
 
 
-def show_footage(
-    camera: Any, clip: Any, start: int, ratio: float = 1.0, mirrored: bool = False, *, instead_of: Any = None
-) -> None:
-    """Put the clip behind everything the camera sees, its first frame on scene frame `start`.
-
-    A camera that shows the clip already, or the one it comes instead of, gets no second background.
-
-    Args:
-        camera: the camera object.
-        clip: what load_footage returned.
-        start: scene frame of the footage's time 0.
-        ratio: the clip's frame rate over the scene's.
-        mirrored: the footage is a selfie, show it the way the hands really were.
-        instead_of: a clip that the camera showed until now.
-    """
-    index = _find_background(camera, clip)
-    if index is None and instead_of is not None:
-        index = _find_background(camera, instead_of)
-    if index is None:
-        index = len(camera.data.background_images)
-        background = camera.data.background_images.new()
-        background.alpha = 1.0
-        background.display_depth = "BACK"
-        background.frame_method = "STRETCH"  # the render has the footage's shape, so nothing is stretched or cut
-        camera.data.show_background_images = True
-    else:
-        background = camera.data.background_images[index]
-    background.use_flip_x = mirrored
-    if abs(ratio - 1.0) < RATE_TOLERANCE:
-        background.source = "MOVIE_CLIP"
-        background.clip = clip
-        clip.frame_start = start
-    else:
-        _show_by_time(camera, index, clip, start, ratio)
-
-
-def hide_footage(camera: Any, clip: Any) -> None:
-    """Take the background that shows the clip away from a camera; others stay."""
-    index = _find_background(camera, clip)
-    if index is not None:
-        _forget_offsets(camera, index)
-        camera.data.background_images.remove(camera.data.background_images[index])
-
-
-def prepare_for_any_rate(camera: Any, clip: Any, start: int) -> None:
-    """Make all that another frame rate will need, so that following it later makes no data-blocks.
-
-    What happens outside an undo step must not: undo keeps a block that it believes to be unchanged as it is, with
-    pointers to blocks that it takes away.
-    """
-    index = _find_background(camera, clip)
-    if index is None or is_prepared(camera, clip):
-        return
-    background = camera.data.background_images[index]
-    source = background.source
-    if source == "MOVIE_CLIP":
-        _show_by_time(camera, index, clip, start, 1.0)
-    background.clip = clip
-    background.source = source
-
-
-def is_prepared(camera: Any, clip: Any) -> bool:
-    """Whether the camera can show the clip in step with any frame rate without a new data-block."""
-    index = _find_background(camera, clip)
-    if index is None or _offset_curve(camera, index) is None:
-        return False
-    background = camera.data.background_images[index]
-    return background.clip == clip and background.image is not None and _shows_file(background, clip)
-
-
-def is_in_step(camera: Any, clip: Any, start: int, ratio: float, mirrored: bool = False) -> bool:
-    """Whether the camera shows the clip as `show_footage` would."""
-    index = _find_background(camera, clip)
-    if index is None:
-        return False
-    background = camera.data.background_images[index]
-    if background.use_flip_x != mirrored:
-        return False
-    if abs(ratio - 1.0) < RATE_TOLERANCE:
-        return background.source == "MOVIE_CLIP" and clip.frame_start == start
-    curve = _offset_curve(camera, index)
-    if background.source != "IMAGE" or curve is None or background.image_user.frame_start != start:
-        return False
-    frames, offsets = _picture_offsets(background.image, clip, ratio)
-    keys = np.array([point.co for point in curve.keyframe_points]).reshape(-1, 2)
-    wanted = np.column_stack([frames + start, offsets])
-    return keys.shape == wanted.shape and np.allclose(keys, wanted, rtol=1e-6, atol=_FRAME_NOISE / 2)
-
-
-def _find_background(camera: Any, clip: Any) -> int | None:
-    """Number of the background that shows a clip, as itself or as the same file."""
-    for index, background in enumerate(camera.data.background_images):
-        shown = background.clip == clip if background.source == "MOVIE_CLIP" else _shows_file(background, clip)
-        if shown:
-            return index
-    return None
-
-
-def _shows_file(background: Any, clip: Any) -> bool:
-    image = background.image
-    return image is not None and bpy.path.abspath(image.filepath) == bpy.path.abspath(clip.filepath)
-
-
-def _offset_path(index: int) -> str:
-    return f"background_images[{index}].image_user.frame_offset"
-
-
-def _offset_curve(camera: Any, index: int) -> Any:
-    return next((curve for curve in keying.curves_of(camera.data) if curve.data_path == _offset_path(index)), None)
-
-
-def _forget_offsets(camera: Any, index: int) -> None:
-    curve = _offset_curve(camera, index)
-    if curve is not None:
-        keying.curves_of(camera.data).remove(curve)
-
-
-def _show_by_time(camera: Any, index: int, clip: Any, start: int, ratio: float) -> None:
-    """Keep the footage in step with a scene of another frame rate.
-
-    A movie clip steps by one picture per scene frame whatever the rates; an image has a picture offset that can be
-    keyed: on scene frame f the picture is f - start + 1 + offset, and it has to be 1 + floor((f - start) * ratio).
-    """
-    background = camera.data.background_images[index]
-    image = bpy.data.images.load(clip.filepath, check_existing=True)
-    image.source = clip.source
-    background.source = "IMAGE"
-    background.image = image
-    user = background.image_user
-    user.frame_start = start
-    user.frame_duration = _image_duration(clip, ratio)
-    user.use_auto_refresh = True
-    frames, offsets = _picture_offsets(image, clip, ratio)
-    animation = camera.data.animation_data
-    keying.key_number(
-        camera.data,
-        _offset_path(index),
-        frames + start,
-        offsets,
-        name="Footage",
-        action=animation.action if animation else None,
-    )
-
-
-def _image_duration(clip: Any, ratio: float) -> int:
-    return math.ceil(clip.frame_duration * max(1.0, 1.0 / ratio))
-
-
-def _picture_offsets(image: Any, clip: Any, ratio: float) -> tuple[Array, Array]:
-    """Frames [K] after the start, and the picture offsets [K] to key on them with straight lines between."""
-    numbers = re.findall(r"\d+", Path(clip.filepath).stem) if image.source == "SEQUENCE" else []
-    before = int(numbers[-1]) - 1 if numbers else 0  # pictures are called by the numbers in their names
-    slope, span = ratio - 1.0, max(1, _image_duration(clip, ratio))
-    frames = [0, span]
-    if slope < 0 and before / -slope < span:
-        turn = math.floor(before / -slope + _FRAME_NOISE)
-        frames = [0, *([turn] if turn else []), *([turn + 1] if turn + 1 < span else []), span]
-    offsets = before + slope * np.array(frames)
-    # A keyed whole number loses its decimals towards zero: below zero that is one up from the floor.
-    offsets += np.where(offsets > -_FRAME_NOISE, _FRAME_NOISE, _FRAME_NOISE - 1.0)
-    return np.array(frames), offsets
-
-
 def light_scene(scene: Any) -> None:
     """Give an empty scene a neutral world, a soft key light behind the camera and colours true to the footage."""
     world = bpy.data.worlds.new("World")
     if world.node_tree is None:  # from 5.0 every world has nodes, and asking for them warns
         world.use_nodes = True
-    background = next(node for node in world.node_tree.nodes if node.type == "BACKGROUND")
-    background.inputs["Color"].default_value = (0.5, 0.5, 0.5, 1.0)
-    background.inputs["Strength"].default_value = 0.6
+    shader = next(node for node in world.node_tree.nodes if node.type == "BACKGROUND")
+    shader.inputs["Color"].default_value = (0.5, 0.5, 0.5, 1.0)
+    shader.inputs["Strength"].default_value = 0.6
     scene.world = world
 
     data = bpy.data.lights.new("Key Light", "SUN")
@@ -493,7 +327,7 @@ def footage_range(scene: Any) -> tuple[int, int]:
     if rate is None:
         raise FootageError("The scene has no footage, load one first.")
     last = frame_of_seconds(scene, (footage.clip.frame_duration - 1) / rate.value)
-    return footage.start, max(footage.start, math.floor(last + _FRAME_NOISE))
+    return footage.start, max(footage.start, math.floor(last + FRAME_NOISE))
 
 
 def mapping_sentence(scene: Any, clip: Any) -> str:
@@ -563,15 +397,15 @@ def show_in_scene(scene: Any) -> None:
     camera, clip = camera_of(scene), footage.clip
     if not can_be_read(clip):
         if clip is None and camera is not None and footage.shown is not None:
-            hide_footage(camera, footage.shown)
+            background.hide_footage(camera, footage.shown)
             footage.shown = None
         return
     if camera is None:
         camera = new_camera(scene.collection)
         fit_lens(camera, camera_matrix_of(scene)[0], tuple(clip.size))
         footage.camera = camera
-    show_footage(camera, clip, footage.start, _ratio(scene), _is_turned(scene), instead_of=footage.shown)
-    prepare_for_any_rate(camera, clip, footage.start)
+    background.show_footage(camera, clip, footage.start, _ratio(scene), _is_turned(scene), instead_of=footage.shown)
+    background.prepare_for_any_rate(camera, clip, footage.start)
     footage.shown = clip
 
 
@@ -589,7 +423,7 @@ def shows_in_step(scene: Any) -> bool:
     footage, camera = getattr(scene, SCENE_PROPERTY).footage, camera_of(scene)
     if camera is None or not can_be_read(footage.clip):
         return True
-    return is_in_step(camera, footage.clip, footage.start, _ratio(scene), _is_turned(scene))
+    return background.is_in_step(camera, footage.clip, footage.start, _ratio(scene), _is_turned(scene))
 
 
 def is_missing(clip: Any) -> bool:
@@ -687,7 +521,7 @@ def _has_chosen_lens(scene: Any) -> bool:
 def _keep_step() -> None:
     for scene in bpy.data.scenes:
         camera, clip = camera_of(scene), getattr(scene, SCENE_PROPERTY).footage.clip
-        if not shows_in_step(scene) and is_prepared(camera, clip):  # otherwise the panel offers it
+        if not shows_in_step(scene) and background.is_prepared(camera, clip):  # otherwise the panel offers it
             show_in_scene(scene)
     ticker.redraw()
 

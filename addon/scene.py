@@ -24,7 +24,7 @@ from dir_core.hand_model import HandModel, load_hand_models, open_hand_models
 from dir_core.take import HandTrack, Take
 from dir_core.worker.clean_up_client import ReducedHand
 
-from . import footage_view, hand_rig, keying
+from . import background, footage_view, hand_rig, keying
 from .axes import camera_to_blender
 from .hand_rig import HandRig
 from .keying import Place, Span
@@ -145,7 +145,7 @@ def build_scene(
     camera = footage_view.add_camera(take, collection)
     if clip is not None:
         ratio = _source_rate(take, clip, rate).value / rate.value
-        footage_view.show_footage(camera, clip, start, ratio, mirrored=footage_view.is_mirrored(take))
+        background.show_footage(camera, clip, start, ratio, mirrored=footage_view.is_mirrored(take))
     return BuiltScene(
         hands=hands,
         camera=camera,
@@ -177,7 +177,7 @@ def show_take_footage(scene: Any, take: Take, clip: Any, start: int) -> Any:
     elif clip is not None:
         rate = footage_view.scene_frame_rate(scene)
         ratio = _source_rate(take, clip, rate).value / rate.value
-        footage_view.show_footage(own, clip, start, ratio, mirrored=footage_view.is_mirrored(take))
+        background.show_footage(own, clip, start, ratio, mirrored=footage_view.is_mirrored(take))
     return own
 
 
@@ -341,7 +341,7 @@ def _notes(take: Take, models: Mapping[Side, HandModel], rate: footage_view.Fram
         if not take.hand(side).observed.any():
             notes.append(f"The {side} hand was never seen and is hidden.")
     source_rate = _source_rate(take, clip, rate)
-    if abs(source_rate.value / rate.value - 1.0) >= footage_view.RATE_TOLERANCE:
+    if abs(source_rate.value / rate.value - 1.0) >= background.RATE_TOLERANCE:
         mapping = f"The footage has {source_rate} fps and the scene {rate}: everything stays on time"
         notes.append(f"{mapping}, {rate.value / source_rate.value:.4g} scene frames per footage frame.")
     if clip is not None and tuple(clip.size) != tuple(take.image_size):

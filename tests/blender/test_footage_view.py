@@ -10,6 +10,7 @@ from mathutils import Vector
 
 from addon import footage_view
 from addon.axes import camera_to_blender
+from addon.background import show_footage
 from dir_core.camera import project
 from dir_core.errors import FootageError
 from tests.blender.pictures import write_pictures
@@ -53,7 +54,7 @@ def test_mirrored_footage_is_turned_back_behind_the_hands(models):
     mirrored = project(points, matrix)
     np.testing.assert_allclose(seen, np.stack([width - mirrored[:, 0], mirrored[:, 1]], axis=-1), atol=0.01)
     clip = footage_view.load_footage(MOVIES / "constant_25.mp4")
-    footage_view.show_footage(camera, clip, 1, mirrored=footage_view.is_mirrored(take))
+    show_footage(camera, clip, 1, mirrored=footage_view.is_mirrored(take))
     assert camera.data.background_images[0].use_flip_x
 
 
@@ -96,7 +97,7 @@ def test_pictures_stand_behind_the_hands_from_the_first_frame(models, tmp_path):
     for path in (folder, folder / "shot_%04d.png", folder / "shot_0001.png"):
         clip = footage_view.load_footage(path)
         assert (clip.source, tuple(clip.size), clip.frame_duration) == ("SEQUENCE", (64, 36), 6)
-    footage_view.show_footage(camera, clip, start=101)
+    show_footage(camera, clip, start=101)
     (background,) = camera.data.background_images
     assert camera.data.show_background_images
     assert (background.source, background.clip, background.alpha) == ("MOVIE_CLIP", clip, 1.0)
@@ -114,7 +115,7 @@ def test_footage_keeps_step_with_a_scene_of_another_rate(models, tmp_path, foota
         clip = footage_view.load_footage(MOVIES / "constant_25.mp4")
     else:
         clip = footage_view.load_footage(write_pictures(tmp_path, 40) / f"shot_{first:04d}.png")
-    footage_view.show_footage(camera, clip, start, footage / scene_rate)
+    show_footage(camera, clip, start, footage / scene_rate)
     (background,) = camera.data.background_images
     assert (background.source, background.image.source) == ("IMAGE", clip.source)
     for frame in range(start - 3, start + int(clip.frame_duration * scene_rate / footage)):
