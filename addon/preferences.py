@@ -53,7 +53,7 @@ class HandsPreferences(bpy.types.AddonPreferences):  # type: ignore[misc]
         default="",
     )
     runtime_source: bpy.props.EnumProperty(  # type: ignore[valid-type]
-        name="Runtime",
+        name="GPU Runtime",
         description="Where the DIR network finds PyTorch",
         items=(
             ("SETUP", "Set Up Here", "An environment of the add-on's own, in your user folder"),

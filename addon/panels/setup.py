@@ -98,14 +98,14 @@ def draw_preferences(context: Any, layout: Any) -> None:
 def _draw_runtime(layout: Any, context: Any, width: int) -> None:
     """The runtime that is set up here."""
     status = gpu_runtime.status()
+    if gpu_runtime.task():
+        _draw_task(layout)
+        return
     sentence = status.sentence or "Another Blender is setting the runtime up"
     draw_sentence(layout, sentence, width, icon=_ICONS[status.state])
     if status.build:
         installed = f"Installed: {BUILDS[status.build]}, {status.size / 1e9:.1f} GB. {LICENCES[status.build]}."
         draw_sentence(layout, installed, width)
-    if gpu_runtime.task():
-        _draw_task(layout)
-        return
     chosen = preferences(context)
     layout.prop(chosen, "runtime_build")
     build = chosen_build(context)

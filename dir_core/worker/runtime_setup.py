@@ -386,6 +386,8 @@ def _download_sentence(file: LockedFile, said: str, wheels: Path) -> str:
         )
     if _disk_is_full(said):
         return f"The disk of {wheels} is full, make room and set up again; what is downloaded stays."
+    if "certificate" in said.lower():
+        return f"The certificate of {host} is not trusted on this computer, ask who runs the network."
     if any(word in said.lower() for word in _OFFLINE):
         return f"{host} cannot be reached, check the network and set up again; what is downloaded stays."
     return f"{file.name} could not be downloaded from {host}, the log says why; what is downloaded stays."

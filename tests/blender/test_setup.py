@@ -16,7 +16,7 @@ from addon import gpu_runtime, log, preferences, processes, ticker
 from addon.panels import setup as panel
 from dir_core.errors import GpuRuntimeError
 from dir_core.worker import runtime
-from dir_core.worker.runtime import SetupProgress, SelfTest
+from dir_core.worker.runtime import SelfTest, SetupProgress
 from dir_core.worker.runtime_setup import bundled_pip
 
 DATA = Path(__file__).parents[1] / "data" / "dir_network"
@@ -83,6 +83,9 @@ def test_offline_nothing_can_be_set_up(chosen: Any) -> None:
 def test_an_index_that_cannot_be_reached_is_one_sentence(chosen: Any, locks: Path) -> None:
     with pytest.raises(RuntimeError, match=r"127\.0\.0\.1:9 cannot be reached, check the network"):
         bpy.ops.hands.set_up_runtime()
+    gpu_runtime.set_up("cpu")  # as with a window: nobody waits, the panel says it and knows the log
+    with pytest.raises(GpuRuntimeError, match="cannot be reached"):
+        gpu_runtime.drain()
     mistake = log.last_mistake()
     assert mistake is not None
     assert mistake.log == gpu_runtime.log_file()
