@@ -384,6 +384,7 @@ def use_footage(scene: Any, clip: Any, *, camera: Any = None, start: int | None 
         footage.focal_source = "CAMERA"
         footage.camera = camera
     if start is not None:
+        footage.shown_start = start  # the takes of this footage stay where they are
         footage.start = start
     footage.clip = clip
 
@@ -501,12 +502,26 @@ def _on_footage(scene: Any, part: str) -> None:
     footage = getattr(scene, SCENE_PROPERTY).footage
     if part == "camera" and not _has_chosen_lens(scene):
         footage.focal_source = "CAMERA"  # a camera of the user's own keeps its lens
+    if part == "start":
+        _move_takes(scene, footage)
     if part == "clip":
         look_for_files()
     if part in {"lens", "clip"}:
         fit_camera(scene)
     if part != "lens":
         show_in_scene(scene)
+
+
+def _move_takes(scene: Any, footage: Any) -> None:
+    """Takes that began with this footage go on beginning with it."""
+    before, footage.shown_start = footage.shown_start, footage.start
+    if footage.clip is None:
+        return
+    path = Path(bpy.path.abspath(footage.clip.filepath))
+    names = {path, path.parent} if footage.clip.source == "SEQUENCE" else {path}
+    for item in getattr(scene, SCENE_PROPERTY).takes:
+        if item.start == before != footage.start and Path(bpy.path.abspath(item.footage)) in names:
+            item.start = footage.start
 
 
 def _has_chosen_lens(scene: Any) -> bool:

@@ -42,9 +42,9 @@ _footage_listeners: Final[list[Callable[[Any, str], None]]] = []
 
 
 def listen_to_footage(listener: Callable[[Any, str], None]) -> None:
-    """Call `listener` with the scene and "clip", "camera", "start" or "lens" whenever that part of the footage changes.
+    """Call `listener` with the scene and "clip", "camera", "start", "view" or "lens" whenever that part changes.
 
-    "start" stands for everything that decides which picture is seen when, and which way round.
+    "view" stands for what else decides which picture is seen when, and which way round.
     """
     if listener not in _footage_listeners:
         _footage_listeners.append(listener)
@@ -72,6 +72,20 @@ def _tell_target(self: Any, _context: Any) -> None:
         listener(self.id_data)
 
 
+_take_listeners: Final[list[Callable[[Any], None]]] = []
+
+
+def listen_to_takes(listener: Callable[[Any], None]) -> None:
+    """Call `listener` with the scene whenever another take is chosen in its list."""
+    if listener not in _take_listeners:
+        _take_listeners.append(listener)
+
+
+def _tell_takes(self: Any, _context: Any) -> None:
+    for listener in _take_listeners:
+        listener(self.id_data)
+
+
 def _is_camera(_self: Any, item: Any) -> bool:
     return item.type == "CAMERA"
 
@@ -90,6 +104,7 @@ class HandsFootage(bpy.types.PropertyGroup):  # type: ignore[misc]
         update=_tell_footage("clip"),
     )
     shown: bpy.props.PointerProperty(type=bpy.types.MovieClip, options={"HIDDEN"})  # type: ignore[valid-type]
+    shown_start: bpy.props.IntProperty(default=1, options={"HIDDEN"})  # type: ignore[valid-type]
     camera: bpy.props.PointerProperty(  # type: ignore[valid-type]
         name="Camera",
         description="Camera that stands for the one that filmed; the hands are placed in front of it",
@@ -109,7 +124,7 @@ class HandsFootage(bpy.types.PropertyGroup):  # type: ignore[misc]
         min=0.1,
         max=1000.0,
         default=24.0,
-        update=_tell_footage("start"),
+        update=_tell_footage("view"),
     )
     focal_source: bpy.props.EnumProperty(  # type: ignore[valid-type]
         name="Lens From",
@@ -173,7 +188,7 @@ class HandsCapture(bpy.types.PropertyGroup):  # type: ignore[misc]
         name="Mirrored Footage",
         description="The footage is a selfie in which left and right are exchanged",
         default=False,
-        update=_tell_footage("start"),
+        update=_tell_footage("view"),
     )
     hand_length: bpy.props.FloatProperty(  # type: ignore[valid-type]
         name="Hand Length",
@@ -555,4 +570,5 @@ def unregister() -> None:
     delattr(bpy.types.Scene, SCENE_PROPERTY)
     _clean_up_listeners.clear()
     _footage_listeners.clear()
+    _take_listeners.clear()
     _target_listeners.clear()

@@ -131,6 +131,20 @@ def test_a_frame_rate_that_changes_and_that_undo_brings_back_is_followed(scene):
     assert shown_picture(bpy.context.scene, 7) == 6
 
 
+def test_takes_of_the_footage_move_with_its_start(scene, tmp_path):
+    footage = load(MOVIE)
+    rows = scene.two_hands.takes
+    for name, path, start in (("with", MOVIE, 1), ("apart", MOVIE, 7), ("other", tmp_path / "other.mp4", 1)):
+        item = rows.add()
+        item.name, item.footage, item.start = name, str(path), start
+    footage.start = 31
+    assert [item.start for item in rows] == [31, 7, 1]
+    load(MOVIE, start=100)  # another place for what comes, not for what is there
+    assert [item.start for item in rows] == [31, 7, 1]
+    scene.two_hands.capture.mirrored = True
+    assert [item.start for item in rows] == [31, 7, 1]
+
+
 def test_what_differs_from_the_footage_is_offered_and_can_be_made_the_same(scene):
     footage = load(MOVIE, use_size=False)
     scene.render.fps, scene.frame_end = 24, 1000
