@@ -280,10 +280,11 @@ def key_onto_rig(
         values[side] = {}
         if wanted.wrist != "NONE":
             bone = target.data.bones[hand.wrist]
-            basis = _wrist_basis(bone, hand, alignments[side], motion, turns[:, 0], mode=wanted.wrist_mode)
-            keys[hand.wrist] = _turn_of(basis)
+            posed = _wrist_rotation(hand, alignments[side], motion, turns[:, 0], wanted.wrist_mode)
+            keys[hand.wrist] = _wrist_key(bone, hand, motion, posed)
             if wanted.wrist == "POSITION":
-                locked += _add_location(values[side], target.pose.bones[hand.wrist], basis[:, :3, 3])
+                place = _wrist_location(bone, motion, posed)
+                locked += _add_location(values[side], target.pose.bones[hand.wrist], place)
         for name, rotation in keys.items():
             locked += _add_rotation(values[side], target.pose.bones[name], rotation)
         yield 1.0
@@ -388,6 +389,8 @@ def _sample(
                     above = rig.pose.bones[hands[side].wrist].parent
                     motion.target[row] = rig.matrix_world
                     motion.parent[row] = above.matrix if above else Matrix()
+            if row == 0 and with_target and not moves:
+                scene.collection.objects.unlink(target)  # it need not be evaluated again
             yield (row + 1) / count
     finally:
         bpy.data.scenes.remove(scene)
@@ -424,27 +427,38 @@ def _hold_while_hidden(motion: _Motion, shown: Array) -> _Motion:
     return _Motion(motion.poses[rows], motion.world[rows], motion.target, motion.parent)
 
 
-def _wrist_basis(
-    bone: Any, hand: RestHand, alignment: rest.Alignment, motion: _Motion, turn: Array, *, mode: transfer.WristMode
-) -> Array:
-    """Matrices [K, 4, 4] of the rig's wrist relative to its rest pose, for captured turns [K, 4] since rest."""
-    world = rotations.multiply(_turn_of(motion.world), turn)
+def _wrist_rotation(hand: RestHand, alignment: rest.Alignment, motion: _Motion, turn: Array, mode: str) -> Array:
+    """Rotations [K, 4] of the rig's wrist in the rig's axes, for captured turns [K, 4] since rest."""
     rig = _turn_of(motion.target)
-    seen = rotations.multiply(rotations.inverse(rig), world)
+    seen = rotations.multiply(rotations.multiply(rotations.inverse(rig), _turn_of(motion.world)), turn)
     if mode == "delta":
-        seen = rotations.multiply(seen, rig)
+        return transfer.wrist_rotation(rotations.multiply(seen, rig), hand, alignment, "delta")
+    return transfer.wrist_rotation(seen, hand, alignment, "match")
+
+
+def _wrist_key(bone: Any, hand: RestHand, motion: _Motion, wanted: Array) -> Array:
+    """Keys [K, 4] of the rig's wrist that give it rotations [K, 4] in the rig's axes."""
+    if bone.parent is None or not bone.use_inherit_rotation:
+        unmoved = np.array([1.0, 0.0, 0.0, 0.0])
+        return transfer.key_below(wanted, hand.rotation, unmoved, unmoved)
+    (above,) = _rotations_at_rest([bone.parent])
+    return transfer.key_below(wanted, hand.rotation, _turn_of(motion.parent), above)
+
+
+def _wrist_location(bone: Any, motion: _Motion, wanted: Array) -> Array:
+    """Locations [K, 3] of the rig's wrist that bring it, turned by `wanted` [K, 4], to the captured wrist."""
     place = np.einsum("kij,kj->ki", motion.world, motion.poses[:, 0, :, 3])
-    wanted = np.tile(np.eye(4), (len(turn), 1, 1))
-    wanted[:, :3, :3] = rotations.to_matrix(transfer.wrist_rotation(seen, hand, alignment, mode))
-    wanted[:, :3, 3] = np.linalg.solve(motion.target, place[..., None])[:, :3, 0]
-    # Blender knows what a bone inherits: rotation, scale, and in which axes it is moved.
-    basis = np.empty_like(wanted)
-    for row, (pose, above) in enumerate(zip(wanted.tolist(), motion.parent.tolist(), strict=True)):
-        parent = (
-            {"parent_matrix": Matrix(above), "parent_matrix_local": bone.parent.matrix_local} if bone.parent else {}
+    poses = np.tile(np.eye(4), (len(place), 1, 1))
+    poses[:, :3, :3] = rotations.to_matrix(wanted)
+    poses[:, :3, 3] = np.linalg.solve(motion.target, place[..., None])[:, :3, 0]
+    # Blender knows what a bone inherits, and in which axes it is moved.
+    location = np.empty((len(poses), 3))
+    for row, (pose, parent) in enumerate(zip(poses.tolist(), motion.parent.tolist(), strict=True)):
+        above = (
+            {"parent_matrix": Matrix(parent), "parent_matrix_local": bone.parent.matrix_local} if bone.parent else {}
         )
-        basis[row] = bone.convert_local_to_pose(Matrix(pose), bone.matrix_local, invert=True, **parent)
-    return basis
+        location[row] = bone.convert_local_to_pose(Matrix(pose), bone.matrix_local, invert=True, **above).translation
+    return location
 
 
 def _turn_of(matrices: Array) -> Array:
