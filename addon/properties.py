@@ -541,7 +541,7 @@ class HandsScene(bpy.types.PropertyGroup):  # type: ignore[misc]
     capture: bpy.props.PointerProperty(type=HandsCapture)  # type: ignore[valid-type]
     takes: bpy.props.CollectionProperty(type=HandsTake)  # type: ignore[valid-type]
     active_take: bpy.props.IntProperty(  # type: ignore[valid-type]
-        name="Active Take", description="The take that the panels are about", default=0, min=0
+        name="Active Take", description="The take that the panels are about", default=0, min=0, update=_tell_takes
     )
     review: bpy.props.PointerProperty(type=HandsReview)  # type: ignore[valid-type]
     retarget: bpy.props.PointerProperty(type=HandsRetarget)  # type: ignore[valid-type]

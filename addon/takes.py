@@ -16,6 +16,8 @@ from dir_core.conventions import SIDES
 from dir_core.errors import FootageError, OutputError, SettingsError, TakeError
 from dir_core.take import Take, load_take, take_digest, write_whole
 
+from .properties import listen_to_takes
+
 FOLDER_NAME: Final = "hands"
 """Folder beside the .blend file that takes are collected in."""
 
@@ -299,6 +301,12 @@ def _source(take: Take) -> dict[str, Any]:
     return source if isinstance(source, dict) else {}
 
 
+def _on_choice(scene: Any) -> None:
+    item = active_take(scene)
+    if item is not None:
+        look_for_files(item)
+
+
 @bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
 def _after_load(_path: str) -> None:
     look_for_all_files()
@@ -316,7 +324,8 @@ def _before_save(path: str) -> None:
 
 
 def register() -> None:
-    """Look for files when a .blend file is opened, and keep relative paths right when it is saved elsewhere."""
+    """Look for files when a .blend file is opened or a take is chosen; keep paths right when it is saved elsewhere."""
+    listen_to_takes(_on_choice)
     bpy.app.handlers.load_post.append(_after_load)
     bpy.app.handlers.save_pre.append(_before_save)
 

@@ -32,7 +32,7 @@ class HANDS_PT_hands(HandsPanel):
         button.operator("hands.key_hands", icon="ACTION")
         span = take_keys.keyed_span(item)
         if span is not None:
-            layout.label(text=f"Keyed on frames {span[0]:.10g} to {span[1]:.10g}", icon="CHECKMARK", translate=False)
+            layout.label(text=f"Keyed on frames {span[0]:.0f} to {span[1]:.0f}", icon="CHECKMARK", translate=False)
 
 
 class _HandsSubPanel(HandsPanel):

@@ -10,7 +10,7 @@ import pytest
 from mathutils import Euler, Matrix
 
 import addon
-from addon import footage_view, hand_rig, keying, take_keys, takes
+from addon import clean_job, footage_view, hand_rig, keying, take_keys, takes
 from addon.scene import CONFIDENCE_PROPERTY, reduce_hand
 from dir_core import rotations
 from dir_core.clean_up.key_reduction import KeyReduction
@@ -19,7 +19,7 @@ from dir_core.errors import SettingsError, TakeError
 from dir_core.take import save_take
 from tests.blender.test_footage_view import pixels_of
 from tests.blender.undo import assert_one_undo_step
-from tests.takes import make_take
+from tests.takes import make_raw_take, make_take
 
 CURL = 'pose.bones["index1.L"].rotation_quaternion'
 
@@ -101,8 +101,7 @@ def test_keying_again_updates_the_same_hands_and_action(item, take):
     key(item, take)
     action, other = action_of(), moved(take)
     done = key(item, other, digest="two")
-    assert not done.built
-    assert not done.kept
+    assert (done.built, done.made, done.kept) == (False, False, ())
     assert action_of() == action
     assert len(bpy.data.actions) == (1 if keying.HAS_SLOTS else 2)
     assert len([each for each in bpy.data.objects if each.type == "ARMATURE"]) == 2
@@ -193,6 +192,7 @@ def test_keys_of_ours_that_the_user_changed_are_kept_in_a_copy(item, take, chang
     other = moved(take)
     done = key(item, other)
     (name,) = done.kept
+    assert done.made
     assert name == f"{action_of().name} (edited)"
     assert done.sentence() == f'Keyed 20 frames. Your changes of the keys before are kept in "{name}".'
     copy = bpy.data.actions[name]
@@ -476,3 +476,22 @@ def test_hands_are_placed_anew_when_another_camera_is_chosen(item, take):
     scene.two_hands.footage.camera = camera
     assert_one_undo_step(bpy.ops.hands.place_hands)
     assert left_hand().parent == bpy.data.objects["Footage Camera"]
+
+
+def test_keying_is_one_undo_step(item, take, monkeypatch):
+    monkeypatch.setattr(clean_job, "follow_take", lambda *_: None)
+    assert_one_undo_step(bpy.ops.hands.key_hands)
+    item = takes.active_take(bpy.context.scene)
+    item.start = 5
+    assert_one_undo_step(bpy.ops.hands.key_hands)
+    assert keyed_frames(curve())[0] == 5
+
+
+def test_without_a_window_the_cleaned_motion_is_keyed_when_the_operator_returns(models, tmp_path):
+    raw, _ = make_raw_take(models, times=np.arange(40) / 30)
+    save_take(raw, tmp_path / "raw.npz")
+    assert bpy.ops.hands.add_take(filepath=str(tmp_path / "raw.npz")) == {"FINISHED"}
+    item = takes.active_take(bpy.context.scene)
+    assert take_keys.keyed_digest(item) == clean_job.wanted_digest(bpy.context.scene, item)
+    assert pose("left", clean_job.clean_take_of(item), 7) < 1e-3
+    assert pose("left", raw, 7) > 1e-2

@@ -113,6 +113,14 @@ def test_missing_files_are_looked_for_and_not_while_drawing(scene, take_file):
     assert takes.missing_files(item) == takes.MissingFiles(take=True, footage=False)
 
 
+def test_choosing_a_take_looks_for_its_files(scene, take_file):
+    takes.add_take(scene, take_file)
+    takes.add_take(scene, take_file)
+    take_file.unlink()
+    scene.two_hands.active_take = 0
+    assert [takes.missing_files(item).take for item in scene.two_hands.takes] == [True, False]
+
+
 def test_opening_a_file_looks_for_its_takes(scene, take_file, tmp_path):
     takes.add_take(scene, take_file)
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shot.blend"))
