@@ -20,8 +20,6 @@ ACTIVE_PROPERTY: Final = "two_hands_problem"
 
 _OWNER: Final = "two_hands_problems_of"
 
-_EDIT_NAMES: Final = {"swap": "Left and right exchanged", "drop": "Dropped", "trust": "Trusted"}
-
 
 class HandsProblem(bpy.types.PropertyGroup):  # type: ignore[misc]
     """One line of the list. `name` is the sentence."""
@@ -204,11 +202,22 @@ class HANDS_OT_remove_edit(_TakeOperator):
 
 
 def edit_sentence(edit: Edit, take: Any, item: Any) -> str:
-    """A correction in scene frames, for the user."""
+    """A correction in scene frames, for a report."""
     first, last = review_data.scene_range(take, item, edit.first, edit.last)
-    whose = "" if edit.kind == "swap" else f" the {edit.side} hand" if edit.side else " both hands"
-    what = _EDIT_NAMES[edit.kind] + whose + (f" by {edit.weight:.0%}" if edit.kind == "trust" else "")
-    return f"{what} on frames {first} to {last}" if last > first else f"{what} on frame {first}"
+    return f"{_name_edit(edit)} on frame{f' {first}' if first == last else f's {first} to {last}'}"
+
+
+def edit_label(edit: Edit, take: Any, item: Any) -> str:
+    """A correction in scene frames, as short as a line of the panel."""
+    first, last = review_data.scene_range(take, item, edit.first, edit.last)
+    return f"{first if first == last else f'{first}-{last}'}  {_name_edit(edit)}"
+
+
+def _name_edit(edit: Edit) -> str:
+    if edit.kind == "swap":
+        return "Swapped"
+    what = "Dropped" if edit.kind == "drop" else f"Trusted {edit.weight:.0%}"
+    return f"{what}, {f'{edit.side} hand' if edit.side else 'both hands'}"
 
 
 def set_range(scene: Any, first: int, last: int, side: str = "") -> None:

@@ -90,7 +90,7 @@ class HANDS_PT_review_range(_SubPanel):
         layout.prop(choice, "side")
         name = operators.HANDS_OT_edit_take.bl_idname
         row = layout.row(align=True)
-        row.operator(name, text="Swap Left and Right", icon="UV_SYNC_SELECT").kind = "swap"
+        row.operator(name, text="Swap", icon="UV_SYNC_SELECT").kind = "swap"
         row.operator(name, text="Drop", icon="HIDE_ON").kind = "drop"
         row = layout.row(align=True)
         row.use_property_split = False
@@ -118,7 +118,7 @@ class HANDS_PT_review_edits(_SubPanel):
         column = layout.column(align=True)
         for index, edit in enumerate(edits):
             row = column.row()
-            row.label(text=operators.edit_sentence(edit, review.raw, item), translate=False)
+            row.label(text=operators.edit_label(edit, review.raw, item), translate=False)
             row.operator(operators.HANDS_OT_remove_edit.bl_idname, text="", icon="X", emboss=False).index = index
 
 

@@ -164,8 +164,12 @@ def test_corrections_keep_to_the_time_of_the_footage(scene):
     set_range(scene, START + 4, START + 7)
     assert bpy.ops.hands.edit_take(kind="swap") == {"FINISHED"}
     assert edits() == (Edit("swap", 5, 9),)  # 5 / 30 s is 4 / 24 s, 9 / 30 s is 7.2 / 24 s
-    sentence = operators.edit_sentence(edits()[0], takes.load_raw(row(scene)), row(scene))
-    assert sentence == f"Left and right exchanged on frames {START + 4} to {START + 7}"
+    where = takes.load_raw(row(scene)), row(scene)
+    assert operators.edit_sentence(edits()[0], *where) == f"Swapped on frames {START + 4} to {START + 7}"
+    one = Edit("trust", 5, 5, "left", 0.2)
+    assert operators.edit_sentence(one, *where) == f"Trusted 20%, left hand on frame {START + 4}"
+    assert operators.edit_label(one, *where) == f"{START + 4}  Trusted 20%, left hand"
+    assert operators.edit_label(Edit("drop", 5, 9), *where) == f"{START + 4}-{START + 7}  Dropped, both hands"
 
 
 @pytest.mark.parametrize(("first", "last", "why"), [(500, 600, "nothing of the take"), (30, 20, "back to 20")])
