@@ -14,7 +14,7 @@ from dir_core.retargeting.rig_map import RigMap, load_rig_map, save_rig_map
 from .. import retarget, takes
 from .base import HandsOperator, refuse_poll
 
-_SLICE: Final = 0.02  # seconds of work between two looks at the user
+_SLICE: Final = 0.04  # seconds of work between two looks at the user; a redraw follows each
 _TICK: Final = 0.001
 
 
