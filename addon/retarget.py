@@ -1,10 +1,9 @@
 """The captured hands on an animator's own rig: sampled from the hand armatures, keyed on a layer of their own.
 
-The motion is what the hand armatures show, corrections included. It is keyed on the mapped bones in an action of its
-own, in a track of the NLA that lies over everything else on the rig; no other curve is touched.
+The motion is what the hand armatures show, corrections included. It is keyed on the mapped bones, in the layer that
+rig_layer keeps on the rig.
 """
 
-import json
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,19 +23,11 @@ from dir_core.retargeting.rest import LONGEST_CHAIN, RestFinger, RestHand
 from dir_core.retargeting.rig_map import HandMap, RigMap, known_rig_maps, load_rig_map
 from dir_core.retargeting.skeleton import Bone
 
-from . import hand_rig, keying, layers, log
-from .keying import Place
+from . import hand_rig, keying, layers, log, rig_layer
 from .properties import listen_to_target
 
 Array = NDArray[Any]
 
-TRACK: Final = "Two-Hand Retarget"
-"""Name of the NLA track on the rig that holds the hands."""
-
-BODY_TRACK: Final = "Body"
-"""Name of the NLA track into which an action goes that would hide the hands."""
-
-_BONES: Final = "two_hands_bones"  # custom property of the action: side -> names of the bones it has keys for
 _USERS: Final = 100  # preference of the user's own rig maps
 _WRIST: Final = "wrist"
 _SAMPLED: Final = "Two-Hand Sampling"  # name of the scene that exists while motion is read
@@ -301,8 +292,25 @@ def key_onto_rig(
             if len(held) == 1
             else f"Constraints act on {len(held)} of the bones, such as {held[0]}, and may hide their keys."
         )
-    notes += _write(target, frames, values, bones, wanted)
+    notes += rig_layer.write_layer(target, frames, values, bones, weight=wanted.weight, fade=wanted.fade)
     return Retargeted(len(frames), sum(map(len, bones.values())), tuple(notes))
+
+
+def remove_from_rig(target: Any) -> int:
+    """Take the hands off a rig again; returns how many bones had keys of theirs.
+
+    Raises:
+        SettingsError: there are none, or the rig cannot be changed now.
+    """
+    if not has_hands(target):
+        raise SettingsError(f"{target.name} has no keys of captured hands.")
+    _check_target(target, ())
+    return rig_layer.remove_layer(target)
+
+
+def has_hands(target: Any) -> bool:
+    """Whether a rig has keys of captured hands."""
+    return rig_layer.place_of_layer(target) is not None
 
 
 def _check_target(target: Any, armatures: Iterable[Any]) -> None:
@@ -403,7 +411,7 @@ def _can_move(target: Any) -> bool:
     """Whether anything but this add-on could move a rig's bones or the rig itself over time."""
     if target.parent or target.constraints or target.data.animation_data:
         return True
-    if target.animation_data and (target.animation_data.drivers or _other_channels(target)):
+    if target.animation_data and (target.animation_data.drivers or rig_layer.other_channels(target)):
         return True
     return any(_is_constrained(bone) for bone in target.pose.bones)
 
@@ -496,174 +504,6 @@ def _add_channels(
 
 def _is_constrained(bone: Any) -> bool:
     return any(not constraint.mute and constraint.influence > 0.0 for constraint in bone.constraints)
-
-
-# The layer
-
-
-def remove_from_rig(target: Any) -> int:
-    """Take the hands off a rig again; returns how many bones had keys of theirs.
-
-    Raises:
-        SettingsError: there are none, or the rig is in tweak mode.
-    """
-    track = _own_track(target)
-    if track is None:
-        raise SettingsError(f"{target.name} has no keys of captured hands.")
-    _check_target(target, ())
-    action = track.strips[0].action
-    count = sum(map(len, _keyed_bones(action).values()))
-    target.animation_data.nla_tracks.remove(track)
-    if not action.users:
-        bpy.data.actions.remove(action)
-    return count
-
-
-def has_hands(target: Any) -> bool:
-    """Whether a rig has keys of captured hands."""
-    return _own_track(target) is not None
-
-
-def _write(
-    target: Any,
-    frames: Array,
-    values: Mapping[Side, Mapping[tuple[str, str, int], Array]],
-    bones: Mapping[Side, Sequence[str]],
-    wanted: Wanted,
-) -> list[str]:
-    """Put the keys into the rig's own layer; what it had for these hands goes. Returns sentences for the user."""
-    data = target.animation_data or target.animation_data_create()
-    track = _own_track(target)
-    place = _own_place(track)
-    if place is None or place.action.users - place.action.use_fake_user > 1:  # a copy of the rig plays it as well
-        place = keying.new_place(target, f"{target.name} Hands")
-    keyed = _keyed_bones(place.action)
-    everything = ("location", "rotation_quaternion", "rotation_euler", "rotation_axis_angle")
-    old = [keying.bone_path(bone, channel) for side in values for bone in keyed.get(side, ()) for channel in everything]
-    keying.clear_keys(place, old, (-np.inf, np.inf))
-    for each in values.values():
-        keying.key_channels(place, frames, each)
-    place.action[_BONES] = json.dumps({**keyed, **bones})
-
-    notes = []
-    own = {(curve.data_path, curve.array_index) for curve in place.curves}
-    covering = keying.place_of(target)
-    if covering and data.action_blend_type == "REPLACE" and not own.isdisjoint(_channels_of(covering)):
-        _push_down(target, covering, frames)
-        notes.append(
-            f"The action {covering.action.name} also keys the hands: it plays below them now, in the track "
-            f'"{BODY_TRACK}" of the NLA.'
-        )
-        if track is not None:
-            data.nla_tracks.remove(track)  # to lie on top again
-            track = None
-    if track is None:
-        track = data.nla_tracks.new()
-        track.name = TRACK
-    strip = track.strips[0] if track.strips else track.strips.new(TRACK, int(frames[0]), place.action)
-    strip.action = place.action
-    if keying.HAS_SLOTS:
-        strip.action_slot = place.slot
-    _stretch(strip, *place.action.frame_range)
-    # Where something lies below, it is seen again before and after the hands.
-    strip.extrapolation = "NOTHING" if not own.isdisjoint(_other_channels(target)) else "HOLD"
-    _weigh(strip, wanted.weight, wanted.fade)
-    data.use_nla = True
-    return notes
-
-
-def _own_track(target: Any) -> Any:
-    data = target.animation_data
-    tracks = [track for track in data.nla_tracks if track.name.startswith(TRACK)] if data else []
-    return next((track for track in tracks if track.strips and track.strips[0].action), None)
-
-
-def _own_place(track: Any) -> Place | None:
-    return _place_of_strip(track.strips[0]) if track is not None else None
-
-
-def _place_of_strip(strip: Any) -> Place:
-    return Place(strip.action, strip.action_slot if keying.HAS_SLOTS else None)
-
-
-def _keyed_bones(action: Any) -> dict[Side, list[str]]:
-    return dict(json.loads(action.get(_BONES, "{}")))
-
-
-def _channels_of(place: Place) -> set[tuple[str, int]]:
-    return {(curve.data_path, curve.array_index) for curve in place.curves if not curve.mute}
-
-
-def _other_channels(target: Any) -> set[tuple[str, int]]:
-    """Every channel that is animated on a rig by others."""
-    own, data = _own_track(target), target.animation_data
-    places = [keying.place_of(target)]
-    for track in data.nla_tracks:
-        if track != own and not track.mute:
-            places += [_place_of_strip(strip) for strip in _strips_in(track.strips)]
-    return {channel for place in places if place for channel in _channels_of(place)}
-
-
-def _strips_in(strips: Iterable[Any]) -> list[Any]:
-    """Strips with an action, also those inside of others."""
-    found = []
-    for strip in strips:
-        found += _strips_in(strip.strips) if strip.type == "META" else [strip] if strip.action else []
-    return found
-
-
-def _push_down(target: Any, place: Place, frames: Array) -> None:
-    """Let an action play as before, but below the tracks that follow."""
-    data = target.animation_data
-    track = data.nla_tracks.new()
-    track.name = BODY_TRACK
-    strip = track.strips.new(place.action.name, int(frames[0]), place.action)
-    if keying.HAS_SLOTS:
-        strip.action_slot = place.slot
-    first, last = place.action.frame_range
-    scenes = target.users_scene
-    # Cycles go on beyond the keys, but not beyond the strip.
-    _stretch(
-        strip,
-        min(first, float(frames[0]), *(scene.frame_start for scene in scenes)),
-        max(last, float(frames[-1]), *(scene.frame_end for scene in scenes)),
-    )
-    strip.extrapolation = data.action_extrapolation
-    influence = data.action_influence
-    data.action = None
-    _weigh(strip, influence, 0)
-
-
-def _stretch(strip: Any, first: float, last: float) -> None:
-    """Let a strip play its action from `first` to `last`, each frame on its own frame."""
-    last = max(last, first + 1.0)  # a strip has to last
-    strip.use_sync_length = False
-    strip.repeat = 1.0
-    # Blender keeps starts before ends, so both have to move out before they move in.
-    strip.frame_end, strip.action_frame_end = max(strip.frame_end, last), max(strip.action_frame_end, last)
-    strip.frame_start, strip.action_frame_start = first, first
-    strip.frame_end, strip.action_frame_end = last, last
-    strip.scale = 1.0
-    strip.blend_type = "REPLACE"
-    strip.use_auto_blend = False
-
-
-def _weigh(strip: Any, weight: float, fade: int) -> None:
-    """Give a strip a weight 0..1 and the frames over which it comes in and goes out."""
-    first, last = strip.frame_start, strip.frame_end
-    fade = min(fade, int((last - first) / 2))
-    strip.use_animated_influence = weight < 1.0 or fade > 0
-    if not strip.use_animated_influence:
-        return
-    curve = strip.fcurves.find("influence")
-    corners = [(first, weight), (last, weight)]
-    if fade:
-        corners = [(first, 0.0), (first + fade, weight), (last - fade, weight), (last, 0.0)]
-    curve.keyframe_points.clear()
-    curve.keyframe_points.add(len(corners))
-    for point, corner in zip(curve.keyframe_points, corners, strict=True):
-        point.co, point.interpolation = corner, "LINEAR"
-    curve.update()
 
 
 def _on_target(scene: Any) -> None:

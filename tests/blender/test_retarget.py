@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mathutils import Matrix, Quaternion, Vector
 
-from addon import hand_rig, keying, layers, registration, retarget
+from addon import hand_rig, keying, layers, registration, retarget, rig_layer
 from dir_core import rotations
 from dir_core.conventions import FINGERS, SIDES
 from dir_core.errors import SettingsError
@@ -193,8 +193,7 @@ def test_every_rotation_mode_shows_the_same(models, mode):
     retarget_now(rig, armatures, rig_map, wrist="ROTATION")
     assert worst_angle(rig, armatures, rig_map) < 0.05
     own = "rotation_euler" if mode in retarget.channels.EULER_ORDERS else f"rotation_{mode.lower()}"
-    strip = rig.animation_data.nla_tracks[0].strips[0]
-    paths = {curve.data_path.rpartition(".")[2] for curve in retarget._place_of_strip(strip).curves}
+    paths = {curve.data_path.rpartition(".")[2] for curve in rig_layer.place_of_layer(rig).curves}
     assert paths == {own}
 
 
@@ -232,7 +231,7 @@ def test_an_action_that_also_keys_the_hands_plays_below_them(models):
     done = retarget_now(rig, armatures, rig_map)
     assert "Body" in done.notes[0]
     assert rig.animation_data.action is None
-    assert [track.name for track in rig.animation_data.nla_tracks] == [retarget.BODY_TRACK, retarget.TRACK]
+    assert [track.name for track in rig.animation_data.nla_tracks] == [rig_layer.BODY_TRACK, rig_layer.TRACK]
     assert digest(body) == before
     assert worst_angle(rig, armatures, rig_map, seen_from_hand=True) < 0.05
     bpy.context.scene.frame_set(5)
@@ -251,15 +250,14 @@ def test_keying_again_replaces_only_its_own_keys(models):
     body = body_action(rig, ["hips", "chest"])
     before = digest(body)
     retarget_now(rig, armatures, rig_map, wrist="ROTATION")
-    track = rig.animation_data.nla_tracks[0]
-    place = retarget._place_of_strip(track.strips[0])
+    place = rig_layer.place_of_layer(rig)
     curves = len(list(place.curves))
     right = {path: keys for (path, _), keys in digest(place).items() if "Right" in path}
     done = retarget_now(rig, armatures, rig_map, sides=("left",), span=(2, 5))
     assert done.bones == 15
     assert done.frames == 4
     assert len(rig.animation_data.nla_tracks) == 1
-    again = retarget._place_of_strip(rig.animation_data.nla_tracks[0].strips[0])
+    again = rig_layer.place_of_layer(rig)
     assert again.action == place.action
     assert {path: keys for (path, _), keys in digest(again).items() if "Right" in path} == right
     assert len(list(again.curves)) == curves - 4  # the left wrist is not keyed any more
@@ -276,7 +274,7 @@ def test_keying_again_replaces_only_its_own_keys(models):
 def test_a_copy_of_a_rig_gets_keys_of_its_own(models):
     rig, armatures, rig_map = mixamo(models)
     retarget_now(rig, armatures, rig_map)
-    place = retarget._place_of_strip(rig.animation_data.nla_tracks[0].strips[0])
+    place = rig_layer.place_of_layer(rig)
     before = digest(place)
     other = rig.copy()
     bpy.context.scene.collection.objects.link(other)
@@ -353,7 +351,7 @@ def test_locked_channels_stay_as_they_are_and_are_counted(models):
     whole.lock_rotations_4d = whole.lock_rotation_w = True
     done = retarget_now(rig, armatures, rig_map)
     assert done.notes == ("5 locked channels were left alone.",)
-    place = retarget._place_of_strip(rig.animation_data.nla_tracks[0].strips[0])
+    place = rig_layer.place_of_layer(rig)
     channels = {(curve.data_path, curve.array_index) for curve in place.curves}
     assert {i for path, i in channels if path == keying.bone_path(hinge.name, "rotation_euler")} == {0}
     assert {i for path, i in channels if path == keying.bone_path(whole.name, "rotation_quaternion")} == {1, 2, 3}
@@ -430,7 +428,7 @@ def test_a_hand_that_is_hidden_stays_as_it_was_shown_last(models):
     done = retarget_now(rig, armatures, rig_map)
     assert done.bones == 15
     assert done.notes == ("The right hand is hidden on all these frames and was left out.",)
-    place = retarget._place_of_strip(rig.animation_data.nla_tracks[0].strips[0])
+    place = rig_layer.place_of_layer(rig)
     path = keying.bone_path(rig_map.hands["left"].fingers["middle"][0], "rotation_quaternion")
     keys = [[point.co.y for point in curve.keyframe_points] for curve in place.curves if curve.data_path == path]
     first, second, third, fourth, fifth, sixth = np.transpose(keys)
