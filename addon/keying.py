@@ -41,9 +41,12 @@ _POINT_FIELDS: Final[dict[str, tuple[int, type]]] = {
 }
 """Everything a key is made of: name -> numbers and their kind."""
 
+_HANDLES: Final = ("handle_left", "handle_right")
+
 _TOLD_FIELDS: Final = ("co", "interpolation", "handle_left_type", "handle_right_type")
 """What a digest of keys always tells; where handles are set by hand, it tells these too."""
 
+_FEW: Final = 16  # keys that are quicker to read one by one
 _SAME_FRAME: Final = 0.01  # keys that are nearer lie on the same frame, as Blender itself has it
 _HANDLE_DECIMALS: Final = 3  # Blender straightens aligned handles anew now and then, to another last digit
 
@@ -379,8 +382,7 @@ def _digest(curves: Mapping[tuple[str, int], Mapping[str, Array]]) -> str:
         for name in _TOLD_FIELDS:
             digest.update(keys[name].tobytes())
         for side in ("left", "right"):
-            types = keys[f"handle_{side}_type"]
-            fitted = (types == _FREE) | (types == _ALIGNED)
+            fitted = _is_fitted(keys[f"handle_{side}_type"])
             if fitted.any():
                 handles = np.round(keys[f"handle_{side}"][fitted].astype(np.float64), _HANDLE_DECIMALS)
                 digest.update((handles + 0.0).tobytes())  # no negative zeros
@@ -408,8 +410,11 @@ def _keys_outside(points: Any, span: Span | None) -> dict[str, Array] | None:
     """Everything of the keys before and after `span`, or None if there are none."""
     if span is None or not _reach_beyond(points, span):
         return None
-    outside = ~_within(_read(points, "co")[:, 0], span)
-    return {name: _read(points, name)[outside] for name in _POINT_FIELDS}
+    frames = _read(points, "co")[:, 0]
+    rows = np.flatnonzero(~_within(frames, span))
+    if len(rows) <= _FEW:  # one by one is faster than all fields of all keys
+        return {name: np.array([_field(points[int(row)], name) for row in rows]) for name in _POINT_FIELDS}
+    return {name: _read(points, name)[rows] for name in _POINT_FIELDS}
 
 
 def _put_keys(curve: Any, new: dict[str, Array], kept: dict[str, Array] | None) -> None:
@@ -418,22 +423,32 @@ def _put_keys(curve: Any, new: dict[str, Array], kept: dict[str, Array] | None) 
     count = len(new["co"]) if new else 0
     points.clear()
     points.add(count + (len(kept["co"]) if kept else 0))
+    order = np.arange(count)
+    if kept:  # in their order: Blender sorts by exchanging neighbours
+        order = np.argsort(np.concatenate([each["co"][:, 0] for each in (new, kept) if each]), kind="stable")
     for name in _POINT_FIELDS if kept else new:
-        usual = _usual(points, name)
+        if name in _HANDLES and name not in new and kept and not _is_fitted(kept[f"{name}_type"]).any():
+            continue  # Blender computes them
+        usual = _field(points[0], name)
         values: Array = new[name] if name in new else np.full((count, *usual.shape), usual)
         if kept:
-            values = np.concatenate([values, kept[name]])
+            values = np.concatenate([values, kept[name]])[order]
         # New points are alike, of the kinds that the user's preferences name, and fields are slow to write.
         if not (values == usual).all():
-            points.foreach_set(name, np.ascontiguousarray(values).ravel())
-    curve.update()  # also sorts the keys
+            points.foreach_set(name, np.ascontiguousarray(values, _POINT_FIELDS[name][1]).ravel())
+    curve.update()
 
 
-def _usual(points: Any, name: str) -> Array:
-    """What a field of new points is, [] or [2]; enums as a number."""
-    value = getattr(points[0], name) if len(points) else 0
+def _is_fitted(handle_types: Array) -> Array:
+    """Where handles are set by hand or by a fit, [K] bool; others follow from the keys."""
+    return (handle_types == _FREE) | (handle_types == _ALIGNED)
+
+
+def _field(point: Any, name: str) -> Array:
+    """A field of one key, [] or [2]; enums as a number."""
+    value = getattr(point, name)
     if isinstance(value, str):
-        value = points[0].bl_rna.properties[name].enum_items[value].value
+        value = point.bl_rna.properties[name].enum_items[value].value
     return np.array(value, _POINT_FIELDS[name][1])
 
 
