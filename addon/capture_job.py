@@ -111,6 +111,7 @@ class Job:
     _process: "subprocess.Popen[bytes] | None" = None
     _reader: EventReader | None = None
     _begun: float = 0.0  # monotonic, when its worker was started
+    _spoke: bool = False  # whether that worker has told anything
     _ending: float = 0.0  # monotonic, when its worker was asked to end
     _refused: bool = False  # whether its take could not be added; then the user decides
 
@@ -211,8 +212,16 @@ def scene_of(job: Job) -> Any | None:
 
 
 def jobs_folder() -> Path:
-    """Where the job folders lie."""
-    return log.user_folder("jobs")
+    """Where the job folders lie.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        return log.user_folder("jobs")
+    except OSError as error:
+        where = error.filename or "the folder of captures"
+        raise OutputError(f"Cannot make {where}: {error.strerror}; make room for it.") from error
 
 
 # --- what the user asks for ----------------------------------------------------------------------------------
@@ -234,9 +243,13 @@ def add_job(scene: Any, request: JobRequest, order: Order) -> Job:
         OutputError: its folder cannot be written.
     """
     folder = jobs_folder() / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
-    make_job(folder, request)
     job = Job(folder, request, order, "waiting", _scene_session=scene.session_uid)
-    _write_order(job, session=_session())
+    try:
+        make_job(folder, request)
+        _write_order(job, session=_session())
+    except OutputError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     _state.jobs.append(job)
     _state.report = ""
     ticker.follow(_step)
@@ -352,7 +365,7 @@ def _start(job: Job) -> None:
         with suppress(OSError):  # it may have ended already
             os.setpriority(os.PRIO_PROCESS, job._process.pid, _NICENESS)
     job.phase, job.error, job.warnings = "running", None, ()
-    job._begun, job._ending = time.monotonic(), 0.0
+    job._begun, job._ending, job._spoke = time.monotonic(), 0.0, False
     for listener in _listeners:
         listener(job)
 
@@ -374,6 +387,7 @@ def _follow_worker(job: Job) -> None:
 
 
 def _take_event(job: Job, event: Event) -> None:
+    job._spoke = True
     job.warnings += event.warnings
     job.error = event.error
     if event.stage not in ("started", "ended"):
@@ -388,7 +402,11 @@ def _settle(job: Job, code: int) -> None:
     """A worker has ended: what became of its job."""
     _let_go(job)
     job.seconds += time.monotonic() - job._begun
-    if (job.folder / RESULT).is_file():
+    if not job.folder.is_dir():
+        _remove(job)
+        job.phase = "failed"
+        log.note_mistake(f"The folder of the capture of {job.order.clip} was removed while it ran, capture it again.")
+    elif (job.folder / RESULT).is_file():
         job.phase, job.error = "finished", None
         _state.looked = 0.0  # its take is added at once
     elif job._ending or (job.error and job.error.code == "cancelled"):
@@ -397,8 +415,13 @@ def _settle(job: Job, code: int) -> None:
         _fail(job, job.error)
     else:
         how = f"signal {-code}" if code < 0 else f"code {code}"
-        _fail(job, JobError("killed", f"The capture of {job.order.clip} was ended from outside ({how}), resume it."))
-        job.phase = "stopped"
+        if job._spoke:
+            sentence = f"The capture of {job.order.clip} was ended from outside ({how}), resume it."
+            _fail(job, JobError("killed", sentence))
+            job.phase = "stopped"
+        else:
+            sentence = f"The worker for {job.order.clip} ended before it could begin ({how}), see its log and resume."
+            _fail(job, JobError("runtime", sentence))
 
 
 def _fail(job: Job, error: JobError) -> None:
@@ -659,7 +682,7 @@ def register() -> None:
     """Find the jobs that earlier sessions left; none of them starts by itself."""
     try:
         _scan()
-    except OSError as error:
+    except (OSError, OutputError) as error:
         log.LOGGER.warning("Cannot read the jobs folder: %s", error)
     bpy.app.handlers.load_post.append(_after_loading)
     if any(job.phase in ("finished", "foreign") for job in _state.jobs):

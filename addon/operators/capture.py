@@ -157,11 +157,22 @@ class HANDS_OT_capture(HandsOperator):
         order = capture_job.order_from(scene, path.name, hands.footage.start, hands.capture.use_hands)
         job = capture_job.add_job(scene, JobRequest(str(path), settings), order)
         if bpy.app.background:
-            capture_job.drain()
-            if job in capture_job.jobs():
-                raise FootageError(job.error.sentence if job.error else f"The capture was {job.phase}.")
-            self.tell(capture_job.last_report())
+            self.tell(_wait_for(job))
         return {"FINISHED"}
+
+
+def _wait_for(job: capture_job.Job) -> str:
+    """Without a window: wait until a job has ended; gives back what came of it, in numbers.
+
+    Raises:
+        HandCaptureError: it did not end with a take, or the take could not be kept; the job stays.
+    """
+    log.forget_mistake()
+    capture_job.drain()
+    mistake = log.last_mistake()
+    if mistake and (job.phase == "failed" or job in capture_job.jobs()):
+        raise HandCaptureError(mistake.sentence)
+    return capture_job.last_report() or f"The take of {job.order.clip} waits in the list of captures."
 
 
 class _JobOperator(HandsOperator):
@@ -203,7 +214,7 @@ class HANDS_OT_resume_capture(_JobOperator):
         capture_preview.prepare()
         capture_job.resume_job(job)
         if bpy.app.background:
-            capture_job.drain()
+            self.tell(_wait_for(job))
 
 
 class HANDS_OT_cancel_capture(_JobOperator):
