@@ -227,10 +227,12 @@ def test_installed_into_an_empty_blender_it_imports_a_take(
 def test_the_asset_library_in_the_zip_offers_both_hands(archive: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(archive) as content:
         library = content.extract("assets/two_hands.blend", tmp_path)
+        catalogues = content.read("assets/blender_assets.cats.txt").decode()
     with bpy.data.libraries.load(library, assets_only=True) as (offered, wanted):
         wanted.collections = offered.collections
-    (collection,) = wanted.collections
-    assert sum(each.type == "ARMATURE" for each in collection.all_objects) == 2
+    armatures = {each.name: sum(item.type == "ARMATURE" for item in each.all_objects) for each in wanted.collections}
+    assert armatures == {"Two Hands": 2, "Hand Left": 1, "Hand Right": 1}
+    assert all(each.asset_data.catalog_id in catalogues for each in wanted.collections)
 
 
 def test_the_zip_of_a_platform_holds_its_wheels_unmodified(full_archive: Path) -> None:
