@@ -29,6 +29,7 @@ _PATIENCE: Final = 120.0  # seconds that a Blender without a window waits for th
 
 _answers: Final[OrderedDict[str, CleanUpAnswer]] = OrderedDict()  # by the digest of their request
 _followed: Final[dict[str, str]] = {}  # uid of a take -> its wanted digest that could not be reached, "" while it can
+_undone: Final[set[str]] = set()  # uids of takes that are followed because of undo or redo
 _asked: Final[dict[str, CleanUpRequest]] = {}  # by digest: requests that are on their way
 _client: CleanUpClient | None = None
 _client_python = ""
@@ -44,8 +45,13 @@ def follow_take(context: Any, item: Any) -> None:
     if _is_windowless():
         _key_now(context, item)
     else:
-        _followed[item.uid] = ""
-        ticker.follow(_step)
+        _undone.discard(item.uid)
+        _follow(item)
+
+
+def _follow(item: Any) -> None:
+    _followed[item.uid] = ""
+    ticker.follow(_step)
 
 
 def answer_of(item: Any) -> CleanUpAnswer | None:
@@ -78,6 +84,12 @@ def clean_take_of(item: Any) -> Take:
 def is_busy(item: Any) -> bool:
     """Whether the keys of a take are about to change."""
     return _followed.get(item.uid) == "" and ticker.is_followed(_step)
+
+
+def is_behind(item: Any) -> bool:
+    """Whether the keys of a take were made from other settings than it has, and nobody is about to change that."""
+    keyed = take_keys.keyed_digest(item)
+    return bool(keyed) and not is_busy(item) and keyed != wanted_digest(item.id_data, item)
 
 
 def wanted_digest(scene: Any, item: Any) -> str:
@@ -116,7 +128,9 @@ def _step() -> float | None:
             continue
         _followed[uid] = ""
         try:
-            if not take_keys.has_rigs(item) or take_keys.keyed_digest(item) == wanted or _key(scene, item, wanted):
+            # Who took the keys off the hands does not want them back by moving a slider.
+            is_keyed = take_keys.keyed_span(item) is not None
+            if not is_keyed or take_keys.keyed_digest(item) == wanted or _key(scene, item, wanted):
                 del _followed[uid]
         except HandCaptureError as error:
             log.note_mistake(str(error))
@@ -133,17 +147,27 @@ def _key(scene: Any, item: Any, wanted: str) -> bool:
         HandCaptureError: the take cannot be cleaned or keyed.
     """
     if not item.clean_up.enabled and not item.keying.use_reduction:
-        with bpy.context.temp_override(scene=scene):
-            take_keys.key_take(bpy.context, item, takes.load_raw(item), digest=wanted)
+        _write_keys(scene, item, takes.load_raw(item), None, wanted)
         return True
     request = _request(item)
     answer = _answers.get(request.digest)
     if answer is None:
         _ask(request, item)
         return False
-    with bpy.context.temp_override(scene=scene):
-        take_keys.key_take(bpy.context, item, _clean(answer), curves=answer.reduced, digest=wanted)
+    _write_keys(scene, item, _clean(answer), answer.reduced, wanted)
     return True
+
+
+def _write_keys(scene: Any, item: Any, take: Take, curves: Any, wanted: str) -> None:
+    """Key a take. Where this makes actions it becomes an undo step; after an undo that would be a trap, so it waits."""
+    makes = not _is_windowless() and take_keys.makes_actions(item, take)
+    if makes and item.uid in _undone:
+        return
+    with bpy.context.temp_override(scene=scene):
+        take_keys.key_take(bpy.context, item, take, curves=curves, digest=wanted)
+    if makes:
+        with bpy.context.temp_override(window=next(iter(bpy.context.window_manager.windows), None)):
+            bpy.ops.ed.undo_push(message="Key Hands")
 
 
 def _clean(answer: CleanUpAnswer) -> Take:
@@ -219,22 +243,23 @@ def _find(uid: str) -> tuple[Any, Any]:
 
 
 def _on_change(scene: Any) -> None:
-    item = takes.active_take(scene)
-    if item is not None and not _is_windowless():  # without a window the operators key, not every property
-        follow_take(bpy.context, item)
+    if not _is_windowless():  # without a window the operators key, not every property
+        for item in getattr(scene, SCENE_PROPERTY).takes:
+            follow_take(bpy.context, item)
 
 
 @bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
 def _on_undo(scene: Any, *_: Any) -> None:
     """Compare what the file holds now; nothing happens where properties and keys agree."""
-    for item in getattr(scene, SCENE_PROPERTY).takes:
-        if take_keys.keyed_digest(item) and not _is_windowless():
-            follow_take(bpy.context, item)
+    if not _is_windowless():
+        for item in getattr(scene, SCENE_PROPERTY).takes:
+            _undone.add(item.uid)
+            _follow(item)
 
 
 def _on_rate() -> None:
     for scene in bpy.data.scenes:
-        _on_undo(scene)
+        _on_change(scene)
 
 
 @bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
@@ -264,5 +289,5 @@ def unregister() -> None:
     if _client is not None:
         _client.close()
         _client = None
-    for store in (_answers, _followed, _asked):
+    for store in (_answers, _followed, _asked, _undone):
         store.clear()

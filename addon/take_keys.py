@@ -23,7 +23,7 @@ from dir_core.worker.clean_up_client import ReducedHand
 
 from . import footage_view, keying, layers
 from .asset_library import BOTH_HANDS
-from .hand_rig import bone_names, build_hand, find_side
+from .hand_rig import bone_names, build_hand, find_side, skins_of
 from .keying import Place, Span
 from .scene import (
     build_hands,
@@ -172,6 +172,20 @@ def keyed_digest(item: Any) -> str:
     places = [_own_place(armature, item.uid) for armature in hands_of(item).values()]
     digests = {_read_mark(place.action).digest for place in places if place is not None}
     return digests.pop() if len(digests) == 1 else ""
+
+
+def makes_actions(item: Any, take: Take) -> bool:
+    """Whether keying a take would make actions: its first keys, a copy of keys that the user changed, a hidden skin's.
+
+    Outside of an undo step nothing may be made, because undo would leave objects that refer to it.
+    """
+    hands = hands_of(item)
+    places = {side: _own_place(armature, item.uid) for side, armature in hands.items()}
+    keyed = {side: place for side, place in places.items() if place is not None}
+    if len(keyed) < len(hands) or any(_is_changed(action, keyed) for action in _actions_of(keyed)):
+        return True
+    skins = [skin for side, armature in hands.items() if take.hidden(side).any() for skin in skins_of(armature)]
+    return any(keying.place_of(skin) is None for skin in skins)
 
 
 def keyed_span(item: Any) -> Span | None:
@@ -330,19 +344,23 @@ def _keep_changed_keys(places: Mapping[Side, Place]) -> tuple[str, ...]:
     """Copy every action whose keys of ours are not what we wrote; returns the names of the copies."""
     kept = []
     for action in _actions_of(places):
-        hands = _read_mark(action).hands
-        changed = any(
-            keying.digest_keys(place, keyed_paths(side), hands[side].span) != hands[side].keys
-            for side, place in places.items()
-            if place.action == action and side in hands
-        )
-        if changed:
+        if _is_changed(action, places):
             copy = action.copy()
             copy.name = f"{action.name} (edited)"
             copy.use_fake_user = True
             del copy[_MARK]
             kept.append(copy.name)
     return tuple(kept)
+
+
+def _is_changed(action: Any, places: Mapping[Side, Place]) -> bool:
+    """Whether keys of ours on an action are not what we wrote."""
+    hands = _read_mark(action).hands
+    return any(
+        keying.digest_keys(place, keyed_paths(side), hands[side].span) != hands[side].keys
+        for side, place in places.items()
+        if place.action == action and side in hands
+    )
 
 
 def _hide_where_unseen(

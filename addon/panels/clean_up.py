@@ -45,6 +45,9 @@ class HANDS_PT_clean_up(HandsPanel):
         column.prop(settings, "wrist_position", slider=True)
         if clean_job.is_busy(item):
             layout.label(text="Updating the keys ...", icon="SORTTIME")
+        elif clean_job.is_behind(item):
+            sentence = "The keys were made from other settings, press Key Hands to make them again."
+            draw_sentence(layout, sentence, context.region.width, icon="INFO")
 
 
 def _settings(context: Any) -> Any:

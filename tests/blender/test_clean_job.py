@@ -175,6 +175,69 @@ def test_reset_is_one_step(item):
     assert (item.clean_up.fingers, item.clean_up.contact) == (1.0, "hands")
 
 
+def test_keys_that_the_user_changed_are_kept_and_undo_is_no_trap(item, windowed):
+    """Keying makes an action here, which has to be an undo step of its own: Blender would crash at the next undo."""
+    run_timer_on(item)
+    curve = next(iter(keying.curves_of(item.keying.right)))
+    curve.keyframe_points[5].co[1] += 0.5
+    bpy.ops.ed.undo_push(message="by hand")
+    by_hand = keys_of(item)
+    item.clean_up.fingers = 4.0
+    bpy.ops.ed.undo_push(message="slider")
+    run_timer()
+    (kept,) = (action for action in bpy.data.actions if action.name.endswith("(edited)"))
+    assert kept.use_fake_user
+    strong = keys_of(item)
+    bpy.ops.ed.undo()  # back to the moved slider, whose keys would need an action: nothing is made again
+    item = takes.active_take(bpy.context.scene)
+    run_timer()
+    assert are_equal(by_hand, keys_of(item))
+    assert clean_job.is_behind(item)
+    bpy.ops.ed.undo()
+    item = takes.active_take(bpy.context.scene)
+    run_timer()
+    assert item.clean_up.fingers == 1.0
+    assert are_equal(by_hand, keys_of(item))
+    for _ in range(2):
+        bpy.ops.ed.redo()
+    item = takes.active_take(bpy.context.scene)
+    run_timer()
+    assert are_equal(strong, keys_of(item))
+
+
+def test_hands_without_keys_stay_without(item, windowed):
+    run_timer_on(item)
+    bpy.ops.ed.undo_push(message="keyed")
+    for armature in take_keys.hands_of(item).values():
+        armature.animation_data_clear()
+    bpy.ops.ed.undo_push(message="cleared")
+    item.clean_up.fingers = 4.0
+    bpy.ops.ed.undo_push(message="slider")
+    run_timer()
+    assert not keys_of(item)
+    for _ in range(2):
+        bpy.ops.ed.undo()
+    assert keys_of(takes.active_take(bpy.context.scene))
+
+
+def test_a_long_gap_that_hides_the_hand_is_undone_like_any_setting(item, windowed):
+    takes.set_edits(item, (Edit("drop", 15, 35, "left"),))
+    run_timer_on(item)
+    item.clean_up.fill = 0.1
+    bpy.ops.ed.undo_push(message="fill")
+    run_timer()
+    item.clean_up.beyond = "hide"
+    bpy.ops.ed.undo_push(message="hide")
+    run_timer()
+    assert any(path == "hide_viewport" for path, _ in keys_of(item, "left"))
+    for _ in range(2):
+        bpy.ops.ed.undo()
+    item = takes.active_take(bpy.context.scene)
+    run_timer()
+    assert item.clean_up.beyond == "still"
+    assert not any(path == "hide_viewport" for path, _ in keys_of(item, "left"))
+
+
 def test_nothing_is_left_when_the_add_on_goes(item):
     clean_job.follow_take(bpy.context, item)
     process = clean_job._client._process
