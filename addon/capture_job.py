@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterable
@@ -56,6 +57,7 @@ _PATIENCE: Final = 3.0  # seconds before a worker that was asked to end is termi
 _HANGS: Final = 30.0  # seconds without a sign of life; decoding and fitting leave the heartbeat its thread
 _NICENESS: Final = 5  # of the worker: Blender stays smooth also where every core computes
 _TAIL: Final = 1 << 16  # bytes of an earlier run's events that surely hold its last progress
+_ROOM: Final = 4096  # bytes of the smallest file on most disks
 _SESSIONS: Final = "sessions"
 
 
@@ -415,13 +417,26 @@ def _settle(job: Job, code: int) -> None:
         _fail(job, job.error)
     else:
         how = f"signal {-code}" if code < 0 else f"code {code}"
-        if job._spoke:
+        lack = _lack_of_room(job.folder)
+        if lack:
+            _fail(job, JobError("output", f"Cannot write {job.folder}: {lack}; make room and resume."))
+        elif not job._spoke:
+            sentence = f"The worker for {job.order.clip} ended before it could begin ({how}), see its log and resume."
+            _fail(job, JobError("runtime", sentence))
+        else:
             sentence = f"The capture of {job.order.clip} was ended from outside ({how}), resume it."
             _fail(job, JobError("killed", sentence))
             job.phase = "stopped"
-        else:
-            sentence = f"The worker for {job.order.clip} ended before it could begin ({how}), see its log and resume."
-            _fail(job, JobError("runtime", sentence))
+
+
+def _lack_of_room(folder: Path) -> str:
+    """Why nothing can be written into a folder, "" if something can: on a full disk a worker cannot say so itself."""
+    try:
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            file.write(bytes(_ROOM))
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def _fail(job: Job, error: JobError) -> None:
