@@ -13,6 +13,8 @@ import bpy
 import numpy as np
 from numpy.typing import NDArray
 
+from dir_core.errors import FootageError
+
 from . import keying
 
 Array = NDArray[Any]
@@ -148,7 +150,10 @@ def _show_by_time(camera: Any, index: int, clip: Any, start: int, ratio: float) 
     keyed: on scene frame f the picture is f - start + 1 + offset, and it has to be 1 + floor((f - start) * ratio).
     """
     background = camera.data.background_images[index]
-    image = bpy.data.images.load(clip.filepath, check_existing=True)
+    try:
+        image = bpy.data.images.load(clip.filepath, check_existing=True)
+    except RuntimeError as error:
+        raise FootageError(f"Blender cannot read the footage {clip.filepath} any more, relink it.") from error
     image.source = clip.source
     background.source = "IMAGE"
     background.image = image

@@ -30,6 +30,7 @@ _PATIENCE: Final = 120.0  # seconds that a Blender without a window waits for th
 _answers: Final[OrderedDict[str, CleanUpAnswer]] = OrderedDict()  # by the digest of their request
 _followed: Final[dict[str, str]] = {}  # uid of a take -> its wanted digest that could not be reached, "" while it can
 _undone: Final[set[str]] = set()  # uids of takes that are followed because of undo or redo
+_reports: Final[dict[str, str]] = {}  # by the uid of a take: what was keyed last
 _asked: Final[dict[str, CleanUpRequest]] = {}  # by digest: requests that are on their way
 _client: CleanUpClient | None = None
 _client_python = ""
@@ -90,6 +91,11 @@ def is_behind(item: Any) -> bool:
     """Whether the keys of a take were made from other settings than it has, and nobody is about to change that."""
     keyed = take_keys.keyed_digest(item)
     return bool(keyed) and not is_busy(item) and keyed != wanted_digest(item.id_data, item)
+
+
+def report_of(item: Any) -> str:
+    """What was keyed last for a take, in numbers; "" before."""
+    return _reports.get(item.uid, "")
 
 
 def wanted_digest(scene: Any, item: Any) -> str:
@@ -164,7 +170,8 @@ def _write_keys(scene: Any, item: Any, take: Take, curves: Any, wanted: str) -> 
     if makes and item.uid in _undone:
         return
     with bpy.context.temp_override(scene=scene):
-        take_keys.key_take(bpy.context, item, take, curves=curves, digest=wanted)
+        keyed = take_keys.key_take(bpy.context, item, take, curves=curves, digest=wanted)
+    _reports[item.uid] = keyed.sentence()
     if makes:
         with bpy.context.temp_override(window=next(iter(bpy.context.window_manager.windows), None)):
             bpy.ops.ed.undo_push(message="Key Hands")
@@ -289,5 +296,5 @@ def unregister() -> None:
     if _client is not None:
         _client.close()
         _client = None
-    for store in (_answers, _followed, _asked, _undone):
+    for store in (_answers, _followed, _asked, _undone, _reports):
         store.clear()

@@ -19,7 +19,7 @@ from dir_core.errors import FootageError
 from dir_core.footage_facts import focal_length_from_metadata
 from dir_core.take import Take
 
-from . import background, ticker
+from . import background, log, ticker
 from .axes import camera_to_blender
 from .background import FRAME_NOISE, RATE_TOLERANCE
 from .properties import SCENE_PROPERTY, listen_to_footage
@@ -453,6 +453,28 @@ def look_for_files() -> None:
             _stated_lenses[clip.filepath] = focal_length_from_metadata(path, tuple(clip.size))
 
 
+def look_what_hides(scene: Any) -> None:
+    """Note which visible meshes stand around the footage's camera, as the cube of a new file does."""
+    camera = camera_of(scene)
+    _hiding.clear()
+    if camera is not None:
+        _hiding.extend(item.name for item in scene.objects if item.type == "MESH" and _stands_around(item, camera))
+
+
+def hidden_by(scene: Any) -> str:
+    """The name of an object that was noted and still hides the footage; "" if none does. For drawing."""
+    camera = camera_of(scene)
+    noted = (scene.objects.get(name) for name in _hiding)
+    return next((item.name for item in noted if item and camera and _stands_around(item, camera)), "")
+
+
+def _stands_around(item: Any, camera: Any) -> bool:
+    place = np.array(item.matrix_world.inverted_safe() @ camera.matrix_world.translation)
+    corners = np.array(item.bound_box)
+    return bool(item.visible_get() and np.all(corners.min(axis=0) < place) and np.all(place < corners.max(axis=0)))
+
+
+_hiding: Final[list[str]] = []  # names of objects
 _missing: Final[set[str]] = set()
 _stated_lenses: Final[dict[str, float | None]] = {}  # path as the clip has it -> focal length in pixels
 _owner: Final = object()  # of the message bus subscriptions
@@ -509,7 +531,11 @@ def _on_footage(scene: Any, part: str) -> None:
     if part in {"lens", "clip"}:
         fit_camera(scene)
     if part != "lens":
-        show_in_scene(scene)
+        try:
+            show_in_scene(scene)
+        except FootageError as error:  # it has gone since it was last looked for; the panel offers to relink it
+            look_for_files()
+            log.note_mistake(str(error))
 
 
 def _move_takes(scene: Any, footage: Any) -> None:
@@ -582,6 +608,7 @@ def unregister() -> None:
     bpy.msgbus.clear_by_owner(_owner)
     for handlers, handler in _HANDLERS:
         handlers.remove(handler)
+    _hiding.clear()
     _missing.clear()
     _stated_lenses.clear()
 

@@ -54,8 +54,6 @@ class KeyedTake:
         filled: keyed frames in which a hand was not seen, both hands together; hidden ones do not count.
         keys: on the curves of all bones, and how many a key on every frame would have been.
         built: hands were made for these keys.
-        made: data-blocks were made. Outside an operator an undo step has to follow then: undo keeps blocks that it
-            believes to be unchanged, with pointers to those it takes away.
         kept: names of copies that hold keys of ours which the user had changed.
         notes: sentences the user should read.
     """
@@ -64,7 +62,6 @@ class KeyedTake:
     filled: int
     keys: tuple[int, int]
     built: bool = False
-    made: bool = False
     kept: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -127,7 +124,7 @@ def key_take(
     rate = footage_view.scene_frame_rate(item.id_data).value
     frames = keying.frames_from_times(take.time, item.start, rate)
     rows = _rows_in_range(item, frames)
-    armatures, actions = hands_of(item), len(bpy.data.actions)
+    armatures = hands_of(item)
     notes: list[str] = []
     is_new = not armatures
     if is_new:
@@ -161,7 +158,6 @@ def key_take(
         filled=filled,
         keys=count_keys([places[side].curves for side in keyed], int(rows.sum())),
         built=is_new,
-        made=is_new or len(bpy.data.actions) > actions,
         kept=kept,
         notes=(*notes, *_notes(take, armatures, keyed)),
     )

@@ -15,6 +15,8 @@ PRESET_FOLDER: Final = "two_hand_capture/clean_up"
 SETTING_NAMES: Final = tuple(field.name for field in fields(CleanUpSettings))
 """The properties of a clean-up are named as the settings of dir_core."""
 
+_SETTINGS: Final = "bpy.context.scene.two_hands.takes[bpy.context.scene.two_hands.active_take].clean_up"
+
 
 class HANDS_OT_reset_clean_up(HandsOperator):
     """Give every setting of the clean-up its default; corrections of ranges stay"""
@@ -46,11 +48,9 @@ class HANDS_OT_clean_up_preset_add(AddPresetBase, bpy.types.Operator):  # type: 
     bl_label = "Add Clean-Up Preset"
     preset_menu = "HANDS_PT_clean_up_presets"
     preset_subdir = PRESET_FOLDER
-    preset_defines: ClassVar = [
-        "hands = bpy.context.scene.two_hands",
-        "settings = hands.takes[hands.active_take].clean_up",
-    ]
-    preset_values: ClassVar = [f"settings.{name}" for name in SETTING_NAMES]
+    # Whole paths: names from `preset_defines` are not found by the Blender of distributions with Python 3.13.
+    preset_defines: ClassVar[list[str]] = []
+    preset_values: ClassVar = [f"{_SETTINGS}.{name}" for name in SETTING_NAMES]
 
     @classmethod
     def poll(cls, context: Any) -> bool:

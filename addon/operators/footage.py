@@ -71,6 +71,7 @@ class HANDS_OT_load_footage(HandsOperator):
         if self.use_camera:
             scene.camera = footage_view.camera_of(scene)
             _turn_views(context)
+        footage_view.look_what_hides(scene)
         self.tell(f"Loaded {Path(clip.filepath).name}: {footage_view.facts_sentence(scene, clip)}.")
         return {"FINISHED"}
 

@@ -48,6 +48,8 @@ class HANDS_PT_clean_up(HandsPanel):
         elif clean_job.is_behind(item):
             sentence = "The keys were made from other settings, press Key Hands to make them again."
             draw_sentence(layout, sentence, context.region.width, icon="INFO")
+        elif clean_job.report_of(item):
+            draw_sentence(layout, clean_job.report_of(item), context.region.width, icon="CHECKMARK")
 
 
 def _settings(context: Any) -> Any:

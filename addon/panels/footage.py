@@ -39,6 +39,10 @@ class HANDS_PT_footage(HandsPanel):
             layout.operator(operators.HANDS_OT_relink_clip.bl_idname, icon="FILEBROWSER")
             return
         draw_sentence(layout, footage_view.facts_sentence(scene, clip), width)
+        around = footage_view.hidden_by(scene)
+        if around:
+            sentence = f'"{around}" stands around the footage\'s camera and hides the footage, hide or delete it.'
+            draw_sentence(layout, sentence, width, icon="ERROR")
         column = layout.column(align=True)
         column.prop(footage, "start")
         if clip.source == "SEQUENCE":

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import bpy
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 import addon
 from addon import clean_job, keying, log, take_keys, takes, ticker
+from addon.operators.clean_up import PRESET_FOLDER
 from dir_core.clean_up.edits import Edit
 from dir_core.take import load_take, save_take
 from tests.blender.undo import assert_one_undo_step
@@ -245,3 +247,17 @@ def test_nothing_is_left_when_the_add_on_goes(item):
     assert process.poll() is not None
     assert not ticker._running
     clean_job.register()
+
+
+def test_every_preset_that_comes_along_can_be_chosen(item):
+    (folder,) = (path for path in bpy.utils.preset_paths(PRESET_FOLDER) if "addon" in path)
+    presets = sorted(Path(folder).glob("*.py"))
+    assert presets
+    chosen = []
+    for preset in presets:
+        item.clean_up.fingers = item.clean_up.fill = 0.0
+        with bpy.context.temp_override():
+            bpy.ops.script.execute_preset(filepath=str(preset), menu_idname="HANDS_PT_clean_up_presets")
+        chosen.append(takes.settings_of(item))
+    assert len(set(chosen)) == len(presets)
+    assert all(settings.fingers > 0 for settings in chosen)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import addon
-from addon import footage_view
+from addon import footage_view, log
 from addon.operators.footage import HANDS_FH_footage
 from dir_core.camera import make_camera_matrix, project
 from tests.blender.pictures import write_pictures
@@ -335,3 +335,24 @@ def test_a_camera_that_was_deleted_is_made_again(scene):
     assert footage_view.camera_of(scene) is None
     assert bpy.ops.hands.sync_footage() == {"FINISHED"}
     assert background(scene).clip == scene.two_hands.footage.clip
+
+
+def test_what_stands_around_the_camera_is_named_until_it_is_out_of_the_way(scene):
+    bpy.ops.mesh.primitive_cube_add()
+    load(MOVIE)
+    assert footage_view.hidden_by(scene) == "Cube"
+    scene.objects["Cube"].location.x = 5.0
+    bpy.context.view_layer.update()
+    assert footage_view.hidden_by(scene) == ""
+
+
+def test_footage_that_goes_while_it_is_shown_is_one_sentence(scene, tmp_path):
+    path = tmp_path / "clip.mp4"
+    shutil.copy(MOVIE, path)
+    load(path)
+    bpy.data.images.remove(next(image for image in bpy.data.images if image.source == "MOVIE"))
+    path.unlink()
+    scene.render.fps += 1
+    scene.two_hands.capture.mirrored = True
+    assert "relink" in log.last_mistake().sentence
+    assert not footage_view.can_be_read(scene.two_hands.footage.clip)

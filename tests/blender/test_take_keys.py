@@ -101,7 +101,7 @@ def test_keying_again_updates_the_same_hands_and_action(item, take):
     key(item, take)
     action, other = action_of(), moved(take)
     done = key(item, other, digest="two")
-    assert (done.built, done.made, done.kept) == (False, False, ())
+    assert (done.built, done.kept) == (False, ())
     assert action_of() == action
     assert len(bpy.data.actions) == (1 if keying.HAS_SLOTS else 2)
     assert len([each for each in bpy.data.objects if each.type == "ARMATURE"]) == 2
@@ -192,7 +192,6 @@ def test_keys_of_ours_that_the_user_changed_are_kept_in_a_copy(item, take, chang
     other = moved(take)
     done = key(item, other)
     (name,) = done.kept
-    assert done.made
     assert name == f"{action_of().name} (edited)"
     assert done.sentence() == f'Keyed 20 frames. Your changes of the keys before are kept in "{name}".'
     copy = bpy.data.actions[name]

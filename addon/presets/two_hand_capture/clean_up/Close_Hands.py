@@ -1,13 +1,11 @@
 import bpy
 
-hands = bpy.context.scene.two_hands
-settings = hands.takes[hands.active_take].clean_up
 
-settings.identity = True
-settings.wrist_rotation = 1.0
-settings.wrist_position = 1.0
-settings.fingers = 1.0
-settings.fill = 1.0
-settings.beyond = "still"
-settings.limits = True
-settings.contact = "fingers"
+bpy.context.scene.two_hands.takes[bpy.context.scene.two_hands.active_take].clean_up.identity = True
+bpy.context.scene.two_hands.takes[bpy.context.scene.two_hands.active_take].clean_up.wrist_rotation = 1.0
+bpy.context.scene.two_hands.takes[bpy.context.scene.two_hands.active_take].clean_up.wrist_position = 1.0
+bpy.context.scene.two_hands.takes[bpy.context.scene.two_hands.active_take].clean_up.fingers = 1.0
+bpy.context.scene.two_hands.takes[bpy.context.scene.two_hands.active_take].clean_up.fill = 1.0
+bpy.context.scene.two_hands.takes[bpy.context.scene.two_hands.active_take].clean_up.beyond = "still"
+bpy.context.scene.two_hands.takes[bpy.context.scene.two_hands.active_take].clean_up.limits = True
+bpy.context.scene.two_hands.takes[bpy.context.scene.two_hands.active_take].clean_up.contact = "fingers"
