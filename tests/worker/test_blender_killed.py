@@ -80,12 +80,12 @@ class Moment:
 
 
 def random_moments() -> list[Moment]:
-    """One in each part of a capture's life, in any order; the last one is around the delivery of the take."""
+    """One in each part of a capture's life, in their order: what is finished is not done again."""
     rng = np.random.default_rng(11)
-    length = {"started": 0.5, "preparing": 0.3, "tracking": 0.2, "fitting": 0.2, "ended": 0.4}
+    length = {"started": 0.5, "preparing": 0.3, "tracking": 0.1, "fitting": 0.1, "ended": 0.1}
     return [
-        Moment(stage, int(rng.integers(FRAMES)) if stage == "tracking" else 0, rng.uniform(0, length[stage]))
-        for stage in rng.permutation(list(length))
+        Moment(stage, int(rng.integers(FRAMES)) if stage == "tracking" else 0, rng.uniform(0, longest))
+        for stage, longest in length.items()
     ]
 
 
