@@ -38,6 +38,7 @@ from .panels import clean_up as clean_up_panel
 from .panels import export as export_panel
 from .panels import footage as footage_panel
 from .panels import hands as hands_panel
+from .panels import mistake as mistake_panel
 from .panels import retarget as retarget_panel
 from .panels import review as review_panel
 from .panels import setup as setup_panel
@@ -71,6 +72,7 @@ MODULES: Final[tuple[ModuleType, ...]] = (
     retarget_operators,
     export_operators,
     setup_operators,
+    mistake_panel,
     footage_panel,
     capture_panel,
     review_panel,

@@ -421,13 +421,14 @@ class HANDS_OT_show_log(bpy.types.Operator):  # type: ignore[misc]
     filepath: bpy.props.StringProperty(subtype="FILE_PATH", options={"HIDDEN", "SKIP_SAVE"})  # type: ignore[valid-type]
 
     def invoke(self, context: Any, _event: Any) -> set[str]:
-        """Read the end of the file once and show it."""
+        """Read the end of the file once and show it; without a file, that of the add-on's own log."""
+        self.filepath = self.filepath or str(log.log_path())
         self._lines = last_lines(Path(self.filepath))
         return set(context.window_manager.invoke_popup(self, width=_LOG_WIDTH))
 
     def execute(self, _context: Any) -> set[str]:
         """Without a window it is printed."""
-        print("\n".join(last_lines(Path(self.filepath))))
+        print("\n".join(last_lines(Path(self.filepath or log.log_path()))))
         return {"FINISHED"}
 
     def draw(self, _context: Any) -> None:

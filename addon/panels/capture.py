@@ -6,14 +6,13 @@ import bpy
 from bl_ui.space_statusbar import STATUSBAR_HT_header
 from bl_ui.utils import PresetPanel
 
-from .. import capture_job, log, painter, ticker
+from .. import capture_job, painter, ticker
 from ..operators.capture import (
     PRESET_FOLDER,
     HANDS_OT_add_captured,
     HANDS_OT_cancel_capture,
     HANDS_OT_capture,
     HANDS_OT_capture_preset_add,
-    HANDS_OT_close_mistake,
     HANDS_OT_discard_capture,
     HANDS_OT_draw_box,
     HANDS_OT_pause_capture,
@@ -65,7 +64,6 @@ class HANDS_PT_capture(HandsPanel):
             draw_job(layout.box(), job, width)
         if capture_job.last_report():
             draw_sentence(layout, capture_job.last_report(), width, icon="CHECKMARK")
-        draw_mistake(layout, width)
 
 
 def draw_job(layout: Any, job: capture_job.Job, width: int) -> None:
@@ -114,18 +112,6 @@ _SMALL_BUTTONS: Final = {
     "waiting": ((HANDS_OT_cancel_capture, "X"),),
     "finished": ((HANDS_OT_discard_capture, "TRASH"),),
 }
-
-
-def draw_mistake(layout: Any, width: int) -> None:
-    """The last thing that could not be done, with the log that says more."""
-    mistake = log.last_mistake()
-    if mistake is None or any(job.error and job.log == mistake.log for job in capture_job.jobs()):
-        return  # a capture's own mistake is shown with it
-    box = layout.box()
-    draw_sentence(box, mistake.sentence, width, icon="ERROR")
-    row = box.row()
-    row.operator(HANDS_OT_show_log.bl_idname, icon="TEXT").filepath = str(mistake.log)
-    row.operator(HANDS_OT_close_mistake.bl_idname, text="", icon="X")
 
 
 class _SubPanel(HandsPanel):

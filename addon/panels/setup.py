@@ -70,6 +70,7 @@ class HANDS_PT_setup(HandsPanel):
         if chosen is not None:
             opener = layout.operator("preferences.addon_show", text="Open Preferences", icon="PREFERENCES")
             opener.module = chosen.bl_idname
+        layout.operator("hands.show_log", icon="TEXT")
 
 
 def draw_preferences(context: Any, layout: Any) -> None:
