@@ -52,7 +52,18 @@ ALLOWED_HEAVY = {
 }
 """Library -> the parts of dir_core that may import it."""
 
-BLENDER = ("bpy", "bl_operators", "bl_ui", "bpy_extras", "mathutils", "gpu", "gpu_extras", "blf", "addon_utils", "bl_math")
+BLENDER = (
+    "bpy",
+    "bl_operators",
+    "bl_ui",
+    "bpy_extras",
+    "mathutils",
+    "gpu",
+    "gpu_extras",
+    "blf",
+    "addon_utils",
+    "bl_math",
+)
 ADDON_STEPS = ("capture_job", "hand_rig", "keying", "retarget", "footage_view")
 
 
