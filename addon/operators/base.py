@@ -6,7 +6,7 @@ import bpy
 
 from dir_core.errors import HandCaptureError
 
-from .. import log
+from .. import log, takes
 
 
 class HandsOperator(bpy.types.Operator):  # type: ignore[misc]
@@ -52,3 +52,22 @@ def refuse_poll(cls: Any, reason: str) -> bool:
     """Grey an operator out and say why in its tooltip; use as `return refuse_poll(cls, "...")` in poll."""
     cls.poll_message_set(reason)
     return False
+
+
+def has_take(cls: Any, context: Any) -> bool:
+    """Whether a take is chosen; for `poll`."""
+    return takes.active_take(context.scene) is not None or refuse_poll(cls, "Capture or add a take first")
+
+
+class FootageFileOperator(HandsOperator):
+    """Asks for a video, a picture of a sequence or its folder."""
+
+    filepath: bpy.props.StringProperty(  # type: ignore[valid-type]
+        name="Footage",
+        description="Video, picture of a sequence, or its folder",
+        subtype="FILE_PATH",
+        options={"SKIP_SAVE"},
+    )
+    filter_folder: bpy.props.BoolProperty(default=True, options={"HIDDEN"})  # type: ignore[valid-type]
+    filter_movie: bpy.props.BoolProperty(default=True, options={"HIDDEN"})  # type: ignore[valid-type]
+    filter_image: bpy.props.BoolProperty(default=True, options={"HIDDEN"})  # type: ignore[valid-type]

@@ -9,7 +9,7 @@ from bl_operators.presets import AddPresetBase
 from dir_core.clean_up.settings import CleanUpSettings
 
 from .. import clean_job, takes
-from .base import HandsOperator, refuse_poll
+from .base import HandsOperator, has_take
 
 PRESET_FOLDER: Final = "two_hand_capture/clean_up"
 SETTING_NAMES: Final = tuple(field.name for field in fields(CleanUpSettings))
@@ -28,9 +28,7 @@ class HANDS_OT_reset_clean_up(HandsOperator):
     @classmethod
     def poll(cls, context: Any) -> bool:
         """There has to be a take."""
-        if takes.active_take(context.scene) is None:
-            return refuse_poll(cls, "Capture or add a take first")
-        return True
+        return has_take(cls, context)
 
     def run(self, context: Any) -> set[str]:
         """Unset every property, then let the keys follow."""
@@ -55,9 +53,7 @@ class HANDS_OT_clean_up_preset_add(AddPresetBase, bpy.types.Operator):  # type: 
     @classmethod
     def poll(cls, context: Any) -> bool:
         """There has to be a take."""
-        if takes.active_take(context.scene) is None:
-            return refuse_poll(cls, "Capture or add a take first")
-        return True
+        return has_take(cls, context)
 
 
 CLASSES: Final = (HANDS_OT_reset_clean_up, HANDS_OT_clean_up_preset_add)

@@ -9,7 +9,7 @@ from dir_core.errors import OutputError
 from dir_core.take import save_take
 
 from .. import clean_job, takes
-from .base import HandsOperator, refuse_poll
+from .base import HandsOperator, has_take
 
 
 class HANDS_OT_save_clean_take(HandsOperator):
@@ -31,9 +31,7 @@ class HANDS_OT_save_clean_take(HandsOperator):
     @classmethod
     def poll(cls, context: Any) -> bool:
         """There has to be a take."""
-        if takes.active_take(context.scene) is None:
-            return refuse_poll(cls, "Capture or add a take first")
-        return True
+        return has_take(cls, context)
 
     def invoke(self, context: Any, _event: Any) -> set[str]:
         """Ask for the file; meanwhile the clean-up runs if it has to."""

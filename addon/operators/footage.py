@@ -8,29 +8,20 @@ import bpy
 from dir_core.errors import FootageError
 
 from .. import footage_view, ticker
-from .base import HandsOperator, refuse_poll
+from .base import FootageFileOperator, HandsOperator, refuse_poll
 
 _MOVIE_SUFFIXES: Final = (
     ".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".3gp", ".wmv", ".ogv",
 )  # fmt: skip
 
 
-class HANDS_OT_load_footage(HandsOperator):
+class HANDS_OT_load_footage(FootageFileOperator):
     """Load a video, or a sequence by its folder or one of its pictures, and look at it through a camera of its lens"""
 
     bl_idname = "hands.load_footage"
     bl_label = "Load Footage"
     bl_options: ClassVar = {"REGISTER", "UNDO"}
 
-    filepath: bpy.props.StringProperty(  # type: ignore[valid-type]
-        name="Footage",
-        description="Video, or one of the pictures of a sequence, or its folder",
-        subtype="FILE_PATH",
-        options={"SKIP_SAVE"},
-    )
-    filter_folder: bpy.props.BoolProperty(default=True, options={"HIDDEN"})  # type: ignore[valid-type]
-    filter_movie: bpy.props.BoolProperty(default=True, options={"HIDDEN"})  # type: ignore[valid-type]
-    filter_image: bpy.props.BoolProperty(default=True, options={"HIDDEN"})  # type: ignore[valid-type]
     start: bpy.props.IntProperty(  # type: ignore[valid-type]
         name="Start Frame", description="Scene frame on which the footage begins", default=1
     )
@@ -76,22 +67,12 @@ class HANDS_OT_load_footage(HandsOperator):
         return {"FINISHED"}
 
 
-class HANDS_OT_relink_clip(HandsOperator):
+class HANDS_OT_relink_clip(FootageFileOperator):
     """Say where the footage is now; what was captured from it stays as it is"""
 
     bl_idname = "hands.relink_clip"
     bl_label = "Relink Footage"
     bl_options: ClassVar = {"REGISTER", "UNDO"}
-
-    filepath: bpy.props.StringProperty(  # type: ignore[valid-type]
-        name="Footage",
-        description="Where the footage is now",
-        subtype="FILE_PATH",
-        options={"SKIP_SAVE"},
-    )
-    filter_folder: bpy.props.BoolProperty(default=True, options={"HIDDEN"})  # type: ignore[valid-type]
-    filter_movie: bpy.props.BoolProperty(default=True, options={"HIDDEN"})  # type: ignore[valid-type]
-    filter_image: bpy.props.BoolProperty(default=True, options={"HIDDEN"})  # type: ignore[valid-type]
 
     @classmethod
     def poll(cls, context: Any) -> bool:

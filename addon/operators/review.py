@@ -10,7 +10,7 @@ from dir_core.conventions import SIDES
 from dir_core.errors import HandCaptureError, SettingsError
 
 from .. import clean_job, keying, review_data, take_keys, takes
-from .base import HandsOperator, refuse_poll
+from .base import HandsOperator, has_take, refuse_poll
 
 LIST_PROPERTY: Final = "two_hands_problems"
 """Of the window manager: the problems of the active take for the list. Not saved and no part of undo."""
@@ -36,10 +36,9 @@ class _TakeOperator(HandsOperator):
     @classmethod
     def poll(cls, context: Any) -> bool:
         """There has to be a take."""
-        item = takes.active_take(context.scene)
-        if item is None:
-            return refuse_poll(cls, "Capture or add a take first")
-        if takes.missing_files(item).take:
+        if not has_take(cls, context):
+            return False
+        if takes.missing_files(takes.active_take(context.scene)).take:
             return refuse_poll(cls, "The file of the take is missing, relink it in the list of takes")
         return True
 

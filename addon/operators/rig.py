@@ -7,7 +7,7 @@ import bpy
 from dir_core.errors import HandCaptureError
 
 from .. import clean_job, footage_view, layers, scene, take_keys, takes
-from .base import HandsOperator, refuse_poll
+from .base import HandsOperator, has_take, refuse_poll
 
 
 class HANDS_OT_key_hands(HandsOperator):
@@ -152,12 +152,6 @@ def select_hands(context: Any, item: Any) -> None:
         armature.select_set(True)
     if visible:
         context.view_layer.objects.active = visible[-1]
-
-
-def has_take(cls: Any, context: Any) -> bool:
-    """Whether a take is chosen; for `poll`."""
-    chosen = takes.active_take(context.scene) is not None
-    return chosen or refuse_poll(cls, "Capture a take or add one to the list first")
 
 
 def _has_hands(cls: Any, context: Any) -> bool:

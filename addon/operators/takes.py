@@ -9,8 +9,8 @@ from dir_core.errors import FootageError, TakeError
 from dir_core.take import Take, load_take
 
 from .. import footage_view, scene, takes
-from .base import HandsOperator, refuse_poll
-from .rig import has_take, key_hands
+from .base import FootageFileOperator, HandsOperator, has_take, refuse_poll
+from .rig import key_hands
 
 
 class HANDS_OT_add_take(HandsOperator):
@@ -185,22 +185,12 @@ class HANDS_OT_relink_take(HandsOperator):
         return {"FINISHED"}
 
 
-class HANDS_OT_relink_footage(HandsOperator):
+class HANDS_OT_relink_footage(FootageFileOperator):
     """Say where the footage of the take is now, for every take that was captured from it"""
 
     bl_idname = "hands.relink_footage"
     bl_label = "Relink Footage"
     bl_options: ClassVar = {"REGISTER", "UNDO"}
-
-    filepath: bpy.props.StringProperty(  # type: ignore[valid-type]
-        name="Footage",
-        description="Where the footage is now",
-        subtype="FILE_PATH",
-        options={"SKIP_SAVE"},
-    )
-    filter_folder: bpy.props.BoolProperty(default=True, options={"HIDDEN"})  # type: ignore[valid-type]
-    filter_movie: bpy.props.BoolProperty(default=True, options={"HIDDEN"})  # type: ignore[valid-type]
-    filter_image: bpy.props.BoolProperty(default=True, options={"HIDDEN"})  # type: ignore[valid-type]
 
     @classmethod
     def poll(cls, context: Any) -> bool:
