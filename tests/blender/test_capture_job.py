@@ -25,7 +25,7 @@ from dir_core.conventions import SIDES
 from dir_core.errors import FootageError, OutputError, SettingsError
 from dir_core.rotations import from_rotation_vector
 from dir_core.take import load_take, save_take, take_digest
-from dir_core.worker.protocol import CANCEL, LOCK, PAUSE, Event, JobLock, JobRequest, is_running
+from dir_core.worker.protocol import CANCEL, LOCK, PAUSE, Event, JobLock, JobRequest
 from tests.takes import make_take
 
 ROOT = Path(__file__).parents[2]
@@ -456,72 +456,6 @@ def test_a_killed_capture_goes_on_to_the_same_take(scene, digest):
     assert bpy.ops.hands.resume_capture(job=found.name) == {"FINISHED"}
     assert capture_job.jobs() == ()
     assert take_digest(takes.load_raw(takes.active_take(scene))) == digest
-
-
-# A Blender of its own that captures: what it is told to begin or to resume, until it is killed.
-OTHER_BLENDER = """
-import sys, time
-from pathlib import Path
-import bpy
-import addon
-from addon import capture_job, log, preferences
-from dir_core.worker.protocol import JobRequest
-
-user = Path(sys.argv[1])
-def user_folder(name=""):
-    (user / name).mkdir(parents=True, exist_ok=True)
-    return user / name
-log.user_folder = preferences.user_folder = user_folder
-addon.register()
-if len(sys.argv) > 2:
-    request = JobRequest.from_json(sys.argv[2])
-    job = capture_job.add_job(bpy.context.scene, request, capture_job.Order("clip", build=False))
-else:
-    (job,) = capture_job.jobs()
-    capture_job.resume_job(job)
-while True:
-    capture_job._step()
-    if job.is_active:
-        print("captures", job.name, job._process.pid, flush=True)
-    time.sleep(0.02)
-"""
-
-
-def test_a_killed_blender_leaves_no_worker_and_its_capture_goes_on(scene, digest, tmp_path):
-    short(scene, 2.4)
-    request = JobRequest(str(DEMO), operators.make_settings(scene))
-    moments = np.random.default_rng(5).uniform(0.0, 2.5, 5)  # seconds after the worker's start
-    for number, moment in enumerate(moments):
-        words = [sys.executable, "-c", OTHER_BLENDER, str(tmp_path / "user")]
-        if number == 0:
-            words.append(request.to_json())
-        blender = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        try:
-            lines = (line.split() for line in blender.stdout)  # Blender itself may have something to say, too
-            _, name, worker = next(words for words in lines if words[:1] == ["captures"])
-            time.sleep(moment)
-        finally:
-            blender.kill()
-            blender.communicate()
-        end = time.monotonic() + 10
-        while is_running(capture_job.jobs_folder() / name) or has_process(int(worker)):
-            assert time.monotonic() < end, "the worker outlived its Blender"
-            time.sleep(0.05)
-    restart()
-    (job,) = capture_job.jobs()
-    capture_job.resume_job(job)
-    job._scene_session = scene.session_uid
-    capture_job.drain(PATIENCE)
-    assert take_digest(takes.load_raw(takes.active_take(scene))) == digest
-
-
-def has_process(number: int) -> bool:
-    """Whether a process runs; one that nobody has waited for yet does not."""
-    try:
-        state = Path(f"/proc/{number}/stat").read_text("utf-8").rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
 
 
 def finished(scene, models, **order) -> capture_job.Job:
