@@ -73,6 +73,34 @@ print(dir_core.__file__, flush=True)
 os._exit(0)  # bpy can crash or hang in Python's own exit
 """
 
+CAPTURE_BY_BUTTON = """
+import json, os, sys
+import bpy
+
+footage, answer = sys.argv[1:]
+bpy.ops.preferences.addon_enable(module="bl_ext.user_default.two_hand_capture")
+scene = bpy.context.scene
+scene.render.fps = 30
+bpy.ops.hands.load_footage(filepath=footage)
+capture = scene.two_hands.capture
+capture.use_range, capture.first, capture.last = True, 1, 40
+result = bpy.ops.hands.capture()
+(take,) = scene.two_hands.takes
+hands = (take.keying.left, take.keying.right)
+with open(answer, "w") as file:
+    json.dump(
+        {
+            "result": sorted(result),
+            "frames": take.frames,
+            "seen": [take.seen_left, take.seen_right],
+            "keyed": [list(hand.animation_data.action.frame_range) for hand in hands],
+        },
+        file,
+    )
+bpy.ops.preferences.addon_disable(module="bl_ext.user_default.two_hand_capture")
+os._exit(0)  # bpy can crash or hang in Python's own exit
+"""
+
 CAPTURE = """
 import json, sys
 
@@ -271,3 +299,18 @@ def test_installed_into_an_empty_blender_it_captures_offline(
     assert {"scipy", "cv2", "ai_edge_litert", "dir_core"} <= modules.keys()
     strangers = {name for name, file in modules.items() if not file.is_relative_to(installed)}
     assert not strangers
+
+
+def test_installed_into_an_empty_blender_it_captures_by_its_button(installed: Path, tmp_path: Path) -> None:
+    """The add-on itself, from the footage to keyed hands; where its files lie is Blender's business."""
+    resources = next(parent for parent in installed.parents if (parent / "extensions").is_dir())
+    answer = tmp_path / "answer.json"
+    run_isolated(
+        CAPTURE_BY_BUTTON,
+        build_addon.DEMO_VIDEO,
+        answer,
+        seconds=CAPTURE_SECONDS,
+        BLENDER_USER_RESOURCES=str(resources),
+    )
+    said = json.loads(answer.read_text())
+    assert said == {"result": ["FINISHED"], "frames": 40, "seen": [1.0, 1.0], "keyed": [[1.0, 40.0], [1.0, 40.0]]}
