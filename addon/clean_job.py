@@ -23,7 +23,7 @@ from .preferences import preferences
 from .processes import own_python
 from .properties import SCENE_PROPERTY, listen_to_clean_up
 
-_TICK: Final = 0.05  # seconds between two looks while something is wanted
+_TICK: Final = 0.02  # seconds between two looks while something is wanted
 _KEPT: Final = 8  # answers in memory: undo and redo between them cost nothing; a minute of video is 3 MB
 _PATIENCE: Final = 120.0  # seconds that a Blender without a window waits for the clean-up process
 
@@ -166,13 +166,13 @@ def _key(scene: Any, item: Any, wanted: str) -> bool:
 
 def _write_keys(scene: Any, item: Any, take: Take, curves: Any, wanted: str) -> None:
     """Key a take. Where this makes actions it becomes an undo step; after an undo that would be a trap, so it waits."""
-    makes = not _is_windowless() and take_keys.makes_actions(item, take)
-    if makes and item.uid in _undone:
+    if item.uid in _undone and not _is_windowless() and take_keys.makes_actions(item, take):
         return
+    actions = len(bpy.data.actions)
     with bpy.context.temp_override(scene=scene):
         keyed = take_keys.key_take(bpy.context, item, take, curves=curves, digest=wanted)
     _reports[item.uid] = keyed.sentence()
-    if makes:
+    if len(bpy.data.actions) > actions and not _is_windowless():
         with bpy.context.temp_override(window=next(iter(bpy.context.window_manager.windows), None)):
             bpy.ops.ed.undo_push(message="Key Hands")
 
