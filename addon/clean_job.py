@@ -136,8 +136,9 @@ def _step() -> float | None:
         try:
             # Who took the keys off the hands does not want them back by moving a slider.
             is_keyed = take_keys.keyed_span(item) is not None
-            if not is_keyed or take_keys.keyed_digest(item) == wanted or _key(scene, item, wanted):
-                del _followed[uid]
+            if is_keyed and take_keys.keyed_digest(item) != wanted and not _key(scene, item, wanted):
+                continue  # its answer is on the way: nothing to show yet, and a redraw takes time from the clean-up
+            del _followed[uid]
         except HandCaptureError as error:
             log.note_mistake(str(error))
             _followed[uid] = wanted
