@@ -114,8 +114,8 @@ def _own_strip(track: Any) -> Any:
     return next((strip for strip in track.strips if strip.action is not None), None)
 
 
-def _fit_strip(strip: Any) -> None:
-    first, last = strip.action.frame_range
+def stretch_strip(strip: Any, first: float, last: float) -> None:
+    """Let a strip play its action from `first` to `last`, each frame on its own frame, in place of what is below."""
     last = max(last, first + 1.0)  # a strip has to last
     strip.use_sync_length = False
     strip.repeat = 1.0
@@ -124,8 +124,13 @@ def _fit_strip(strip: Any) -> None:
     strip.frame_start, strip.action_frame_start = first, first
     strip.frame_end, strip.action_frame_end = last, last
     strip.scale = 1.0
-    strip.extrapolation, strip.blend_type = "HOLD", "REPLACE"
-    strip.use_auto_blend, strip.blend_in, strip.blend_out = False, 0.0, 0.0
+    strip.blend_type = "REPLACE"
+    strip.use_auto_blend = False
+
+
+def _fit_strip(strip: Any) -> None:
+    stretch_strip(strip, *strip.action.frame_range)
+    strip.extrapolation, strip.blend_in, strip.blend_out = "HOLD", 0.0, 0.0
 
 
 def _refuse_tweak_mode(owner: Any) -> None:

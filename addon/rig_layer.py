@@ -15,6 +15,7 @@ from dir_core.conventions import Side
 
 from . import keying
 from .keying import Place
+from .layers import stretch_strip
 
 Array = NDArray[Any]
 
@@ -98,7 +99,7 @@ def write_layer(
     strip.action = place.action
     if keying.HAS_SLOTS:
         strip.action_slot = place.slot
-    _stretch(strip, *place.action.frame_range)
+    stretch_strip(strip, *place.action.frame_range)
     # Where something lies below, it is seen again before and after the hands.
     strip.extrapolation = "NOTHING" if not own.isdisjoint(other_channels(target)) else "HOLD"
     _weigh(strip, weight, fade)
@@ -153,7 +154,7 @@ def _push_down(target: Any, place: Place, frames: Array) -> None:
     first, last = place.action.frame_range
     scenes = target.users_scene
     # Cycles go on beyond the keys, but not beyond the strip.
-    _stretch(
+    stretch_strip(
         strip,
         min(first, float(frames[0]), *(scene.frame_start for scene in scenes)),
         max(last, float(frames[-1]), *(scene.frame_end for scene in scenes)),
@@ -162,20 +163,6 @@ def _push_down(target: Any, place: Place, frames: Array) -> None:
     influence = data.action_influence
     data.action = None
     _weigh(strip, influence, 0)
-
-
-def _stretch(strip: Any, first: float, last: float) -> None:
-    """Let a strip play its action from `first` to `last`, each frame on its own frame."""
-    last = max(last, first + 1.0)  # a strip has to last
-    strip.use_sync_length = False
-    strip.repeat = 1.0
-    # Blender keeps starts before ends, so both have to move out before they move in.
-    strip.frame_end, strip.action_frame_end = max(strip.frame_end, last), max(strip.action_frame_end, last)
-    strip.frame_start, strip.action_frame_start = first, first
-    strip.frame_end, strip.action_frame_end = last, last
-    strip.scale = 1.0
-    strip.blend_type = "REPLACE"
-    strip.use_auto_blend = False
 
 
 def _weigh(strip: Any, weight: float, fade: int) -> None:
