@@ -11,7 +11,7 @@ from dir_core.errors import SettingsError
 from dir_core.retargeting.detection import fit_map
 from dir_core.retargeting.rig_map import RigMap, load_rig_map, save_rig_map
 
-from .. import retarget, takes
+from .. import retarget, takes, target_rig
 from .base import HandsOperator, refuse_poll
 
 _SLICE: Final = 0.04  # seconds of work between two looks at the user; a redraw follows each
@@ -33,8 +33,8 @@ class HANDS_OT_detect_rig(HandsOperator):
     def run(self, context: Any) -> set[str]:
         """Show what is found."""
         settings = context.scene.two_hands.retarget
-        found = retarget.detect(settings.target)
-        retarget.show_map(settings, found.rig_map)
+        found = target_rig.detect(settings.target)
+        target_rig.show_map(settings, found.rig_map)
         count = sum(len(hand.bones) for hand in found.rig_map.hands.values())
         self.tell(f"{found.rig_map.name}: {count} of {len(settings.bones)} bones found, {found.score:.0%}.")
         return {"FINISHED"}
@@ -89,7 +89,7 @@ class HANDS_OT_key_onto_rig(HandsOperator):
         """Work for a slice, or to the end where nobody waits."""
         if self._steps is None:
             settings = context.scene.two_hands.retarget
-            wanted, rig_map = _wanted(settings), retarget.read_map(settings)
+            wanted, rig_map = _wanted(settings), target_rig.read_map(settings)
             self._steps = retarget.key_onto_rig(settings.target, _captured_hands(context), rig_map, wanted)
         end = time.perf_counter() + _SLICE
         try:
@@ -161,14 +161,14 @@ class HANDS_OT_save_rig_map(HandsOperator):
     def invoke(self, context: Any, _event: Any) -> set[str]:
         """Ask where, and offer the folder that is searched."""
         name = bpy.path.clean_name(context.scene.two_hands.retarget.target.name)
-        self.filepath = str(retarget.user_map_folder() / f"{name}.json")
+        self.filepath = str(target_rig.user_map_folder() / f"{name}.json")
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 
     def run(self, context: Any) -> set[str]:
         """Write the file."""
         path = Path(bpy.path.abspath(self.filepath)).with_suffix(".json")
-        rig_map = retarget.read_map(context.scene.two_hands.retarget)
+        rig_map = target_rig.read_map(context.scene.two_hands.retarget)
         if not rig_map.hands:
             raise SettingsError("The list has no bones yet, detect or choose them first.")
         save_rig_map(RigMap(path.stem, rig_map.hands, rig_map.note), path)
@@ -198,7 +198,7 @@ class HANDS_OT_load_rig_map(HandsOperator):
 
     def invoke(self, context: Any, _event: Any) -> set[str]:
         """Ask for the file."""
-        self.filepath = f"{retarget.user_map_folder()}/"
+        self.filepath = f"{target_rig.user_map_folder()}/"
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 
@@ -206,12 +206,12 @@ class HANDS_OT_load_rig_map(HandsOperator):
         """Show the bones of the map that the rig has."""
         settings = context.scene.two_hands.retarget
         path = Path(bpy.path.abspath(self.filepath))
-        fitted = fit_map(load_rig_map(path), retarget.rig_bones(settings.target))
+        fitted = fit_map(load_rig_map(path), target_rig.rig_bones(settings.target))
         if not fitted.hands:
             raise SettingsError(
                 f"{settings.target.name} has no hand with the bones of {path.name}, choose another map."
             )
-        retarget.show_map(settings, fitted)
+        target_rig.show_map(settings, fitted)
         count = sum(len(hand.bones) for hand in fitted.hands.values())
         self.tell(f"{fitted.name}: {count} of {len(settings.bones)} bones found.")
         return {"FINISHED"}

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from mathutils import Matrix, Quaternion, Vector
 
-from addon import hand_rig, keying, layers, registration, retarget, rig_layer
+from addon import hand_rig, keying, layers, registration, retarget, rig_layer, target_rig
 from dir_core import rotations
 from dir_core.conventions import FINGERS, SIDES
 from dir_core.errors import SettingsError
+from dir_core.retargeting import channels, rest
 from dir_core.retargeting.rig_map import HandMap, RigMap, known_rig_maps, save_rig_map
 from tests.blender.undo import assert_one_undo_step
 from tests.takes import make_take
@@ -134,7 +135,7 @@ def palm(item, wrist, side, hand=None):
         if not hand or f in hand.fingers
     }
     bones = item.data.bones
-    own = retarget.rest.palm_rotation(
+    own = rest.palm_rotation(
         np.array(bones[wrist].head_local), {f: np.array(bones[name].head_local) for f, name in names.items()}
     )
     turn = item.matrix_world @ item.pose.bones[wrist].matrix @ bones[wrist].matrix_local.inverted()
@@ -151,7 +152,7 @@ def test_every_rig_points_where_the_capture_points(models, name):
     rig = build_rig(
         rng, models, rig_map, matrix=Matrix.LocRotScale((3, 1, 0), Quaternion((1, 2, 3, 4)).normalized(), (2.5,) * 3)
     )
-    found = retarget.detect(rig)
+    found = target_rig.detect(rig)
     assert found.score == 1.0
     assert {side: hand.bones for side, hand in found.rig_map.hands.items()} == {
         side: hand.bones for side, hand in rig_map.hands.items()
@@ -192,7 +193,7 @@ def test_every_rotation_mode_shows_the_same(models, mode):
     rig, armatures, rig_map = mixamo(models, mode=mode)
     retarget_now(rig, armatures, rig_map, wrist="ROTATION")
     assert worst_angle(rig, armatures, rig_map) < 0.05
-    own = "rotation_euler" if mode in retarget.channels.EULER_ORDERS else f"rotation_{mode.lower()}"
+    own = "rotation_euler" if mode in channels.EULER_ORDERS else f"rotation_{mode.lower()}"
     paths = {curve.data_path.rpartition(".")[2] for curve in rig_layer.place_of_layer(rig).curves}
     assert paths == {own}
 
@@ -392,7 +393,7 @@ def test_weight_and_fade_let_what_lies_below_through(models):
 def test_a_generated_rigify_rig_moves_its_deforming_bones(models):
     addon_utils.enable("rigify", default_set=True)
     bpy.ops.object.armature_human_metarig_add()
-    assert retarget.detect(bpy.context.object).rig_map.name == "Rigify Metarig"
+    assert target_rig.detect(bpy.context.object).rig_map.name == "Rigify Metarig"
     bpy.ops.object.mode_set(mode="EDIT")
     bones = bpy.context.object.data.edit_bones
     for bone in [*bones["face"].children_recursive, bones["face"]]:  # most of the time that generating takes
@@ -403,7 +404,7 @@ def test_a_generated_rigify_rig_moves_its_deforming_bones(models):
     for side in "LR":
         rig.pose.bones[f"upper_arm_parent.{side}"]["IK_FK"] = 1.0
     armatures = key_captured(models)
-    found = retarget.detect(rig)
+    found = target_rig.detect(rig)
     assert (found.rig_map.name, found.score) == ("Rigify", 1.0)
     done = retarget_now(rig, armatures, found.rig_map, wrist="ROTATION")
     assert (done.bones, done.notes) == (32, ())
@@ -412,7 +413,7 @@ def test_a_generated_rigify_rig_moves_its_deforming_bones(models):
 
 def test_cartoon_hands_get_the_fingers_they_have(models):
     rig, armatures, _ = mixamo(models, fingers=("thumb", "index", "middle", "pinky"))
-    found = retarget.detect(rig)
+    found = target_rig.detect(rig)
     assert found.score == pytest.approx(26 / 32)
     done = retarget_now(rig, armatures, found.rig_map, wrist="ROTATION")
     assert done.bones == 26
@@ -529,13 +530,13 @@ def test_choosing_a_rig_shows_its_bones(scene):
     assert row.bone == "mixamorig:LeftHandIndex2"
     assert scene.bones["Right Wrist"].bone == "mixamorig:RightHand"
     row.bone = ""
-    assert retarget.read_map(scene).hands["left"].fingers["index"] == (
+    assert target_rig.read_map(scene).hands["left"].fingers["index"] == (
         "mixamorig:LeftHandIndex1",
         "mixamorig:LeftHandIndex3",
     )
     row.bone = "mixamorig:LeftHandIndex1"
     with pytest.raises(SettingsError, match="is in the list twice"):
-        retarget.read_map(scene)
+        target_rig.read_map(scene)
     assert bpy.ops.hands.detect_rig() == {"FINISHED"}
     assert scene.bones["Left Index 2"].bone == "mixamorig:LeftHandIndex2"
     scene.target = None
@@ -558,7 +559,7 @@ def test_the_buttons_key_and_remove(scene):
 
 
 def test_maps_are_saved_found_again_and_shared(scene, tmp_path, monkeypatch):
-    monkeypatch.setattr(retarget, "user_map_folder", lambda: tmp_path)
+    monkeypatch.setattr(target_rig, "user_map_folder", lambda: tmp_path)
     scene.bones["Left Thumb 1"].bone = "hips"
     assert bpy.ops.hands.save_rig_map(filepath=str(tmp_path / "My Hero")) == {"FINISHED"}
     (tmp_path / "damaged.json").write_text("{", "utf-8")

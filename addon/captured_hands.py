@@ -1,0 +1,193 @@
+"""What the captured hands do: their armatures read at rest and over time, corrections included."""
+
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import bpy
+import numpy as np
+from mathutils import Matrix
+from numpy.typing import NDArray
+
+from dir_core.conventions import FINGERS, JOINTS, Side
+from dir_core.errors import SettingsError
+
+from . import hand_rig, keying, layers, rig_layer
+from .bone_poses import read_poses, rotations_at_rest
+
+Array = NDArray[Any]
+
+_SAMPLED: Final = "Two-Hand Sampling"  # name of the scene that exists while motion is read
+
+
+@dataclass(frozen=True, eq=False)
+class CapturedHand:
+    """The captured hand of one side.
+
+    Attributes:
+        armature: its armature object, as hand_rig builds it.
+        rest: [16, 4] rest rotations in the armature's axes, in the order of JOINTS.
+        keypoints: [21, 3] at rest in the armature's axes.
+    """
+
+    armature: Any
+    rest: Array
+    keypoints: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """What was read on K frames.
+
+    Attributes:
+        poses: [K, 16, 4, 4] of the captured bones in their armature's axes, in the order of JOINTS.
+        world: [K, 4, 4] of the captured armature.
+        target: [K, 4, 4] of the rig.
+        parent: [K, 4, 4] of the bone above the rig's wrist, in the rig's axes.
+    """
+
+    poses: Array
+    world: Array
+    target: Array
+    parent: Array
+
+
+def read_hand(armature: Any, side: Side) -> CapturedHand:
+    """Read a captured hand at rest.
+
+    Raises:
+        SettingsError: the armature shows its rest position, or is no captured hand.
+    """
+    names = hand_rig.bone_names(side)
+    if armature.data.pose_position == "REST":
+        raise SettingsError(f"{armature.name} shows its rest position, switch it to its pose position.")
+    missing = [name for name in names if name not in armature.data.bones]
+    if missing:
+        raise SettingsError(f"{armature.name} has no bone {missing[0]} and is no captured hand, key the hands again.")
+    bones = {joint: armature.data.bones[name] for joint, name in zip(JOINTS, names, strict=True)}
+    places = [bones["wrist"].head_local]
+    for finger in FINGERS:
+        chain = [bones[f"{finger}{rank}"] for rank in (1, 2, 3)]
+        places += [*(bone.head_local for bone in chain), chain[-1].tail_local]
+    return CapturedHand(armature, rotations_at_rest(bones.values()), np.array(places, np.float64))
+
+
+def choose_frames(sources: Iterable[CapturedHand], span: tuple[int, int] | None) -> Array:
+    """Whole scene frames [K]: those of the span, or those between the first and the last key of the hands."""
+    if span is None:
+        ranges = [curve.range() for source in sources for curve in _captured_curves(source.armature)]
+        if not ranges:
+            raise SettingsError("The captured hands have no keys, key the hands of the take first.")
+        span = (int(np.floor(min(low for low, _ in ranges))), int(np.ceil(max(high for _, high in ranges))))
+    if span[1] < span[0]:
+        raise SettingsError(f"The range ends on frame {span[1]} before it begins on {span[0]}, exchange the two.")
+    return np.arange(span[0], span[1] + 1)
+
+
+def _captured_curves(armature: Any) -> list[Any]:
+    place = layers.taken_place(armature) or keying.place_of(armature)
+    return [curve for curve in place.curves if curve.data_path.startswith("pose.bones")] if place else []
+
+
+def sample_motion(
+    target: Any, captured: Mapping[Side, CapturedHand], wrists: Mapping[Side, str], frames: Array, *, with_target: bool
+) -> Generator[float, None, dict[Side, Motion]]:
+    """Read what the armatures do on scene frames [K], one frame a step; hands hidden on all of them are left out.
+
+    A scene of their own has nothing to evaluate but the armatures and what they hang on, and the user's scene stays on
+    its frame.
+
+    Args:
+        target: armature object of the rig.
+        captured: the hands to read.
+        wrists: names of the rig's bones that follow the captured wrists.
+        frames: [K] whole scene frames.
+        with_target: also read what the rig does; else `target` and `parent` of the motion mean nothing.
+
+    Yields:
+        The share of the work that is done, 0..1.
+    """
+    moves = with_target and _can_move(target)
+    motions = {side: _empty_motion(len(frames)) for side in captured}
+    shown = {side: np.zeros(len(frames), bool) for side in captured}
+    order = {side: _pose_order(hand.armature, side) for side, hand in captured.items()}
+    scene = bpy.data.scenes.new(_SAMPLED)
+    try:
+        for armature in (*(hand.armature for hand in captured.values()), *([target] if with_target else ())):
+            scene.collection.objects.link(armature)
+        for row, frame in enumerate(frames):
+            scene.frame_set(int(frame))
+            graph = scene.view_layers[0].depsgraph
+            for side, hand in captured.items():
+                shown[side][row] = _read_captured(motions[side], row, hand, order[side], graph)
+                if with_target and (moves or row == 0):
+                    _read_target(motions[side], row, target, wrists[side], graph)
+            if row == 0 and with_target and not moves:
+                scene.collection.objects.unlink(target)  # it need not be evaluated again
+            yield (row + 1) / len(frames)
+    finally:
+        bpy.data.scenes.remove(scene)
+    for motion in motions.values() if with_target and not moves else ():
+        motion.target[:], motion.parent[:] = motion.target[0], motion.parent[0]
+    return {side: _hold_while_hidden(motions[side], shown[side]) for side in captured if shown[side].any()}
+
+
+def motion_now(target: Any, hand: CapturedHand, side: Side, wrist: str, graph: Any) -> Motion | None:
+    """What a captured hand and the rig do in an evaluated scene, as one frame; None while the hand is hidden.
+
+    Args:
+        target: armature object of the rig.
+        hand: the hand to read, of a side.
+        side: which it is.
+        wrist: name of the rig's bone that follows the captured wrist.
+        graph: evaluated dependency graph that has both.
+    """
+    motion = _empty_motion(1)
+    if not _read_captured(motion, 0, hand, _pose_order(hand.armature, side), graph):
+        return None
+    _read_target(motion, 0, target, wrist, graph)
+    return motion
+
+
+def _empty_motion(count: int) -> Motion:
+    return Motion(np.empty((count, 16, 4, 4)), *(np.empty((count, 4, 4)) for _ in range(3)))
+
+
+def _read_captured(motion: Motion, row: int, hand: CapturedHand, order: list[int], graph: Any) -> bool:
+    """Write one row of a motion; returns whether the hand is shown there."""
+    armature = hand.armature.evaluated_get(graph)
+    motion.poses[row] = read_poses(armature)[order]
+    motion.world[row] = armature.matrix_world
+    return not armature.hide_viewport
+
+
+def _read_target(motion: Motion, row: int, target: Any, wrist: str, graph: Any) -> None:
+    rig = target.evaluated_get(graph)
+    above = rig.pose.bones[wrist].parent
+    motion.target[row] = rig.matrix_world
+    motion.parent[row] = above.matrix if above else Matrix()
+
+
+def _can_move(target: Any) -> bool:
+    """Whether anything but this add-on could move a rig's bones or the rig itself over time."""
+    if target.parent or target.constraints or target.data.animation_data:
+        return True
+    if target.animation_data and (target.animation_data.drivers or rig_layer.other_channels(target)):
+        return True
+    return any(is_constrained(bone) for bone in target.pose.bones)
+
+
+def _pose_order(armature: Any, side: Side) -> list[int]:
+    rows = {bone.name: row for row, bone in enumerate(armature.pose.bones)}
+    return [rows[name] for name in hand_rig.bone_names(side)]
+
+
+def _hold_while_hidden(motion: Motion, shown: Array) -> Motion:
+    """Hidden armatures are not evaluated: where a hand is hidden it stays as it was shown last, or as it will be."""
+    rows = np.maximum.accumulate(np.where(shown, np.arange(len(shown)), shown.argmax()))
+    return Motion(motion.poses[rows], motion.world[rows], motion.target, motion.parent)
+
+
+def is_constrained(bone: Any) -> bool:
+    """Whether anything beside its keys moves a pose bone."""
+    return any(not constraint.mute and constraint.influence > 0.0 for constraint in bone.constraints)
