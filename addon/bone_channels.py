@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dir_core import rotations
 from dir_core.retargeting import channels, transfer
-from dir_core.retargeting.rest import Alignment, RestHand
+from dir_core.retargeting.rest import Alignment, RestHand, align
 
 from .bone_poses import rotations_at_rest, rotations_of
 from .captured_hands import CapturedHand, Motion
@@ -33,6 +33,21 @@ class Transfer:
     wrist_mode: transfer.WristMode = "match"
 
 
+@dataclass(frozen=True, eq=False)
+class HandPair:
+    """A rig's hand and the captured hand that it follows.
+
+    Attributes:
+        rig: the rig's hand at rest.
+        captured: the captured hand.
+        alignment: of the captured hand's rest pose with the rig's.
+    """
+
+    rig: RestHand
+    captured: CapturedHand
+    alignment: Alignment
+
+
 @dataclass(frozen=True)
 class HandChannels:
     """A rig's hand over K frames.
@@ -46,20 +61,26 @@ class HandChannels:
     locked: int
 
 
-def hand_channels(
-    target: Any, hand: RestHand, alignment: Alignment, captured: CapturedHand, motion: Motion, wanted: Transfer
-) -> HandChannels:
+def pair_hands(rig: RestHand, captured: CapturedHand) -> HandPair:
+    """Lay a captured hand onto a rig's.
+
+    Raises:
+        SettingsError: the rig's hand has too few fingers or bones without length.
+    """
+    return HandPair(rig, captured, align(captured.keypoints, rig))
+
+
+def hand_channels(target: Any, pair: HandPair, motion: Motion, wanted: Transfer) -> HandChannels:
     """What the bones of a rig's hand are keyed with.
 
     Args:
         target: armature object of the rig.
-        hand: its hand.
-        alignment: of the captured hand's rest pose with the rig's.
-        captured: the hand that it follows.
-        motion: of that hand, on K frames.
+        pair: its hand and the one that it follows.
+        motion: of the captured hand, on K frames.
         wanted: what is taken over.
     """
-    turns = rotations.multiply(rotations_of(motion.poses), rotations.inverse(captured.rest))
+    hand, alignment = pair.rig, pair.alignment
+    turns = rotations.multiply(rotations_of(motion.poses), rotations.inverse(pair.captured.rest))
     keys = transfer.finger_keys(turns, hand, alignment, wanted.fingers)
     values: dict[tuple[str, str, int], Array] = {}
     locked = 0

@@ -10,11 +10,10 @@ from typing import Any
 
 from dir_core.conventions import SIDES, Side
 from dir_core.errors import SettingsError
-from dir_core.retargeting import rest
 from dir_core.retargeting.rig_map import RigMap
 
 from . import rig_layer
-from .bone_channels import HandChannels, Transfer, hand_channels
+from .bone_channels import HandChannels, Transfer, hand_channels, pair_hands
 from .captured_hands import choose_frames, is_constrained, read_hand, sample_motion
 from .target_rig import rest_hand
 
@@ -73,25 +72,25 @@ def key_onto_rig(
     """
     _check_target(target, armatures.values())
     hands = {side: rest_hand(target, rig_map.hands[side]) for side in wanted.sides if side in rig_map.hands}
-    sources = {side: read_hand(armatures[side], side) for side in hands if armatures.get(side) is not None}
-    if not sources:
+    captured = {side: read_hand(armatures[side], side) for side in hands if armatures.get(side) is not None}
+    if not captured:
         raise SettingsError("There is no hand to key: choose a hand that the take and the list of bones both have.")
-    alignments = {side: rest.align(source.keypoints, hands[side]) for side, source in sources.items()}
+    pairs = {side: pair_hands(hands[side], hand) for side, hand in captured.items()}
+    wrists = {side: pair.rig.wrist for side, pair in pairs.items()}
     if wanted.wrist == "POSITION":
-        _check_movable(target, [hands[side].wrist for side in sources])
-    frames = choose_frames(sources.values(), wanted.span)
+        _check_movable(target, wrists.values())
+    frames = choose_frames(captured.values(), wanted.span)
 
     notes: list[str] = []
-    wrists = {side: hands[side].wrist for side in sources}
-    motions = yield from sample_motion(target, sources, wrists, frames, with_target=wanted.wrist != "NONE")
-    for side in set(sources) - set(motions):
+    motions = yield from sample_motion(target, captured, wrists, frames, with_target=wanted.wrist != "NONE")
+    for side in set(captured) - set(motions):
         notes.append(f"The {side} hand is hidden on all these frames and was left out.")
     if not motions:
         raise SettingsError("The captured hands are hidden on all these frames, show them or choose another range.")
 
     keyed: dict[Side, HandChannels] = {}
     for side, motion in motions.items():
-        keyed[side] = hand_channels(target, hands[side], alignments[side], sources[side], motion, wanted)
+        keyed[side] = hand_channels(target, pairs[side], motion, wanted)
         yield 1.0
 
     if not any(each.values for each in keyed.values()):
