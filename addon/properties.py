@@ -533,6 +533,41 @@ class HandsRetarget(bpy.types.PropertyGroup):  # type: ignore[misc]
     )
 
 
+class HandsExport(bpy.types.PropertyGroup):  # type: ignore[misc]
+    """What leaves Blender, as what kind of file."""
+
+    content: bpy.props.EnumProperty(  # type: ignore[valid-type]
+        name="Export",
+        description="What is written into the file",
+        items=(
+            ("HANDS", "Captured Hands", "Both hands of the active take, with their meshes"),
+            ("RIG", "Rig", "The rig of the Retarget panel with everything that moves it, and its visible meshes"),
+        ),
+        default="HANDS",
+    )
+    format: bpy.props.EnumProperty(  # type: ignore[valid-type]
+        name="Format",
+        description="Kind of file",
+        items=(
+            ("FBX", "FBX", "For Maya, MotionBuilder, Unreal and Unity: skeletons, meshes and motion"),
+            ("GLB", "glTF Binary", "For engines and the web: skeletons, meshes and motion in one file"),
+            ("GLTF", "glTF Separate", "As glTF Binary, with a readable file and its data beside it"),
+            ("BVH", "BVH", "For motion editors: one skeleton and its motion, without meshes"),
+            ("USD", "USD", "For Houdini, Omniverse and film: skeletons, meshes and motion"),
+        ),
+        default="FBX",
+    )
+    range: bpy.props.EnumProperty(  # type: ignore[valid-type]
+        name="Range",
+        description="Which scene frames are written",
+        items=(
+            ("TAKE", "Take", "All frames on which the hands of the active take have keys"),
+            ("SCENE", "Scene", "From the scene's start to its end"),
+        ),
+        default="TAKE",
+    )
+
+
 class HandsScene(bpy.types.PropertyGroup):  # type: ignore[misc]
     """Everything of the add-on in one scene."""
 
@@ -545,6 +580,7 @@ class HandsScene(bpy.types.PropertyGroup):  # type: ignore[misc]
     )
     review: bpy.props.PointerProperty(type=HandsReview)  # type: ignore[valid-type]
     retarget: bpy.props.PointerProperty(type=HandsRetarget)  # type: ignore[valid-type]
+    export: bpy.props.PointerProperty(type=HandsExport)  # type: ignore[valid-type]
 
 
 CLASSES: Final[tuple[type, ...]] = (
@@ -556,6 +592,7 @@ CLASSES: Final[tuple[type, ...]] = (
     HandsReview,
     HandsMappedBone,
     HandsRetarget,
+    HandsExport,
     HandsScene,
 )
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from ..operators.export import HANDS_OT_save_clean_take
+from ..operators.export import HANDS_OT_export, HANDS_OT_save_clean_take
 from .base import HandsPanel
 
 
@@ -13,8 +13,13 @@ class HANDS_PT_export(HandsPanel):
     bl_label = "Export"
     bl_order = 60
 
-    def draw_content(self, _context: Any, layout: Any) -> None:
-        """The files."""
+    def draw_content(self, context: Any, layout: Any) -> None:
+        """What is exported how, and the files."""
+        settings = context.scene.two_hands.export
+        layout.prop(settings, "content")
+        layout.prop(settings, "format")
+        layout.prop(settings, "range")
+        layout.operator(HANDS_OT_export.bl_idname, icon="EXPORT")
         layout.operator(HANDS_OT_save_clean_take.bl_idname, icon="FILE_TICK")
 
 
