@@ -2,50 +2,56 @@
 
 import functools
 import re
-from dataclasses import dataclass
+import unicodedata
+from dataclasses import dataclass, field
 from typing import Final
 
 from dir_core.conventions import SIDES, Side
 from dir_core.retargeting.rest import KNUCKLED
 
 _SIDES: Final[dict[str, Side]] = {
-    **dict.fromkeys(("l", "left", "lf", "lft"), SIDES[0]),
-    **dict.fromkeys(("r", "right", "rt", "rgt"), SIDES[1]),
+    **dict.fromkeys(("l", "left", "lf", "lft", "hidari"), SIDES[0]),
+    **dict.fromkeys(("r", "right", "rt", "rgt", "migi"), SIDES[1]),
 }
 _FINGERS: Final = {
-    **dict.fromkeys(("thumb", "thmb", "pollex"), "thumb"),
-    **dict.fromkeys(("index", "ind", "pointer", "forefinger"), "index"),
-    **dict.fromkeys(("middle", "mid"), "middle"),
-    "ring": "ring",
-    **dict.fromkeys(("pinky", "pinkie", "pink", "little", "small"), "pinky"),
+    **dict.fromkeys(("thumb", "thmb", "pollex", "oyayubi"), "thumb"),
+    **dict.fromkeys(("index", "ind", "pointer", "forefinger", "fore", "hitosashiyubi", "hitosashi"), "index"),
+    **dict.fromkeys(("middle", "mid", "nakayubi"), "middle"),
+    **dict.fromkeys(("ring", "kusuriyubi"), "ring"),
+    **dict.fromkeys(("pinky", "pinkie", "pink", "little", "lit", "small", "koyubi"), "pinky"),
 }
 _ORDINALS: Final = {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5}
-_ANY_FINGER: Final = frozenset(("finger", "fingers", "fing"))
-_HANDS: Final = frozenset(("hand", "wrist"))
-_METACARPALS: Final = frozenset(("palm", "metacarpal", "metacarpals", "meta", "carpal", "mc", "inhand"))
+_ANY_FINGER: Final = frozenset(("finger", "fingers", "fing", "digit"))
+_HANDS: Final = frozenset(("hand", "wrist", "tekubi"))
+_METACARPALS: Final = frozenset(("palm", "metacarpal", "metacarpals", "meta", "carpal", "mc", "cmc", "inhand"))
 _JOINTS: Final = {
     "base": 0,
     **dict.fromkeys(("proximal", "prox", "pp"), 1),
     **dict.fromkeys(("intermediate", "inter", "medial", "mp"), 2),
     **dict.fromkeys(("distal", "dist", "dp"), 3),
 }
+_KNUCKLES: Final = {"mcp": 1, "pip": 2, "ip": 2, "dip": 3}
+"""Joints by the names of anatomy; beside a number they are helpers at a knuckle."""
+
+_LETTERS: Final = {letter: rank for rank, letter in enumerate("abcd", start=1)}
 _MIDDLE_JOINT: Final = 2  # what "middle" means in a name that has named its finger already
 _TIPS: Final = frozenset(("tip", "end", "nub"))
 
 _FILLERS: Final = frozenset((
     "phalanx", "phalange", "phalanges", "bone", "bn", "joint", "jnt", "jt", "j", "b", "c", "f",
-    "ctrl", "control", "con", "ctl", "fk", "def", "org", "bind", "skin", "sk", "anim", "rig", "seg",
+    "ctrl", "control", "con", "ctl", "fk", "def", "org", "bind", "skin", "sk", "anim", "rig", "seg", "arm",
 ))  # fmt: skip
 """Words that say nothing about what a bone is."""
 
-_OTHERS: Final = frozenset((
-    "toe", "toes", "bigtoe", "foot", "feet", "ankle", "heel", "leg", "thigh", "calf", "shin", "knee", "hoof", "paw",
+_FEET: Final = frozenset(("toe", "toes", "bigtoe", "foot", "feet", "ankle", "heel", "leg"))
+_OTHERS: Final = _FEET | frozenset((
+    "thigh", "calf", "shin", "knee", "hoof", "paw",
     "claw", "talon", "tail", "tentacle", "tentacles", "fin",
     "wing", "feather", "hair", "bang", "braid", "ear", "earring", "horn", "antenna", "trunk", "snout", "whisker",
     "mane", "fur",
     "spine", "neck", "head", "pelvis", "hip", "hips", "chest", "torso", "waist", "body", "root", "belly", "breast",
     "boob", "butt", "glute",
-    "arm", "forearm", "upperarm", "lowerarm", "shoulder", "clavicle", "collar", "elbow", "scapula", "armpit",
+    "forearm", "upperarm", "lowerarm", "shoulder", "clavicle", "collar", "elbow", "scapula", "armpit",
     "eye", "eyes", "eyelid", "lid", "brow", "eyebrow", "lash", "lip", "lips", "mouth", "jaw", "teeth", "tooth",
     "tongue", "cheek", "nose", "nostril", "chin", "face",
     "skirt", "cape", "cloak", "cloth", "coat", "sleeve", "belt", "strap", "ribbon", "rope", "chain", "string",
@@ -71,7 +77,17 @@ _GLUED_SIDES: Final = ("l", "r")
 _LONGEST_WORD: Final = max(map(len, _WORDS))
 _SHORTEST_GLUED: Final = 3  # shorter words are found in everything; only l and r stand glued before others
 
+_FOREIGN: Final = {
+    "左": "left", "右": "right", "手首": "wrist", "手腕": "wrist", "先": "tip", "足": "foot", "捩": "twist",
+    "親指": "thumb", "大拇指": "thumb", "拇指": "thumb", "人差し指": "index", "人差指": "index", "人指": "index",
+    "食指": "index", "中指": "middle", "薬指": "ring", "无名指": "ring", "無名指": "ring",
+    "小拇指": "pinky", "小指": "pinky", "尾指": "pinky",
+}  # fmt: skip
+"""Words of Japanese and Chinese rigs, which are written without gaps."""
+
+_FOREIGN_WORDS: Final = re.compile("|".join(sorted(_FOREIGN, key=len, reverse=True)))
 _NAMESPACE: Final = re.compile(r"^.*[:|]")
+_SHORT_FORM: Final = re.compile(r"\[.*?\]")  # a name may say the same again in brackets
 _PARTS: Final = re.compile(r"InHand|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+")
 
 
@@ -85,6 +101,7 @@ class BoneWords:
         finger: of FINGERS; None for a wrist or a number.
         number: of a finger that is only numbered; what it counts from is not known yet.
         rank: place of the bone in its finger, as the name counts; None if it does not.
+        digits: the numbers of a named finger with several; which of them is the rank is told by the finger's others.
         is_metacarpal: the name says so.
         is_tip: the name is that of a finger's end.
         others: words and numbers left over; the bones of one hand share them.
@@ -96,6 +113,7 @@ class BoneWords:
     finger: str | None = None
     number: int | None = None
     rank: int | None = None
+    digits: tuple[int, ...] = ()
     is_metacarpal: bool = False
     is_tip: bool = False
     others: tuple[str, ...] = ()
@@ -112,32 +130,15 @@ def plain_name(name: str) -> str:
     return _NAMESPACE.sub("", name).casefold()
 
 
-def read_words(name: str) -> BoneWords | None:  # noqa: PLR0912 - one branch per kind of word
+def read_words(name: str) -> BoneWords | None:
     """What a bone's name says; None if it speaks of something else than a hand, or of nothing known."""
     words = split_name(name)
     if not _OTHERS.isdisjoint(words):
         return None
-    side = finger = number = joint = None
-    digits: list[str] = []
-    others: list[str] = []
-    for place, word in enumerate(words):
-        is_named = finger is not None or number is not None
-        if word in _SIDES and side is None:
-            side = _SIDES[word]
-        elif word in _FINGERS and not is_named:
-            finger = _FINGERS[word]
-        elif word in _ORDINALS and not is_named:
-            number = _ORDINALS[word]
-        elif word == "middle" and joint is None:
-            joint = _MIDDLE_JOINT
-        elif word in _JOINTS and (is_named or digits):
-            joint = _JOINTS[word]
-        elif word.isdigit() and not _SPEAKING.isdisjoint(words[:place]):
-            digits.append(word)
-        elif word not in _SPEAKING | _FILLERS or word in _JOINTS:
-            others.append(word)
-
+    said = _sort_words(words)
     is_metacarpal, is_tip = (not group.isdisjoint(words) for group in (_METACARPALS, _TIPS))
+    finger, number, joint, digits = said.finger, said.number, said.joint, said.digits
+    several: tuple[int, ...] = ()
     if finger is None and number is None and not _ANY_FINGER.isdisjoint(words):
         if not digits:
             return None
@@ -150,18 +151,81 @@ def read_words(name: str) -> BoneWords | None:  # noqa: PLR0912 - one branch per
     elif finger is None and number is None:
         if _HANDS.isdisjoint(words) or digits or is_tip or joint is not None:
             return None
-        return BoneWords(name, side, others=tuple(others), fillers=_fillers(words))
+        return BoneWords(name, said.side, others=tuple(said.others), fillers=_fillers(words))
+    elif joint is None and len(digits) > 1:
+        several, digits = tuple(int(digit) for digit in digits), []
     elif digits:
         counted, *digits = digits
         joint = int(counted) if joint is None else joint
     rank = 0 if is_metacarpal else joint
-    unknown = (*others, *digits)
-    return BoneWords(name, side, finger, number, rank, is_metacarpal, is_tip, unknown, _fillers(words))
+    others = (*said.others, *digits)
+    return BoneWords(name, said.side, finger, number, rank, several, is_metacarpal, is_tip, others, _fillers(words))
+
+
+@dataclass
+class _Said:
+    """The words of a name by what they speak of, as far as they are sorted."""
+
+    side: Side | None = None
+    finger: str | None = None
+    number: int | None = None
+    joint: int | None = None
+    digits: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+
+    @property
+    def is_named(self) -> bool:
+        return self.finger is not None or self.number is not None
+
+
+def _sort_words(words: tuple[str, ...]) -> _Said:  # noqa: PLR0912 - one branch per kind of word
+    said = _Said()
+    letter = knuckle = ""
+    for place, word in enumerate(words):
+        if word in _SIDES and said.side is None:
+            said.side = _SIDES[word]
+        elif word in _FINGERS and not said.is_named:
+            said.finger = _FINGERS[word]
+        elif word in _ORDINALS and not said.is_named:
+            said.number = _ORDINALS[word]
+        elif word == "middle" and said.joint is None:
+            said.joint = _MIDDLE_JOINT
+        elif word in _JOINTS and (said.is_named or said.digits or word != "base"):
+            said.joint = _JOINTS[word]
+        elif word in _KNUCKLES and not knuckle:
+            knuckle = word
+        elif word in _LETTERS and not letter and (said.is_named or said.digits):
+            letter = word
+        elif word.isdigit() and not _SPEAKING.isdisjoint(words[:place]):
+            said.digits.append(word)
+        elif word not in _SPEAKING | _FILLERS or word in _JOINTS:
+            said.others.append(word)
+    if knuckle and not said.digits and said.joint is None:
+        said.joint = _KNUCKLES[knuckle]
+    elif knuckle:
+        said.others.append(knuckle)
+    if letter and said.joint is None and len(said.digits) == (said.finger is None):
+        said.joint = _LETTERS[letter]
+    elif letter and letter not in _FILLERS:
+        said.others.append(letter)
+    return said
+
+
+def side_of(name: str) -> Side | None:
+    """The side that a bone's name speaks of, whatever else it says."""
+    return next((_SIDES[word] for word in split_name(name) if word in _SIDES), None)
+
+
+def is_foot(name: str) -> bool:
+    """Whether a bone is part of a leg: what it carries are toes, whatever they are called."""
+    return not _FEET.isdisjoint(split_name(name))
 
 
 def split_name(name: str) -> tuple[str, ...]:
     """A name's words and numbers in lower case, split where the case changes and where known words stand glued."""
-    parts = (part.casefold() for part in _PARTS.findall(_NAMESPACE.sub("", name)))
+    bare = _SHORT_FORM.sub("", _NAMESPACE.sub("", unicodedata.normalize("NFKC", name)))
+    plain = _FOREIGN_WORDS.sub(lambda found: f" {_FOREIGN[found[0]]} ", bare)
+    parts = (part.casefold() for part in _PARTS.findall(plain))
     return tuple(word for part in parts for word in _unglued(part))
 
 

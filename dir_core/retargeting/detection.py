@@ -1,6 +1,7 @@
 """Which bones of a rig are its hands': by a known rig's names, by names, or by shape."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -15,6 +16,8 @@ from dir_core.retargeting.skeleton import Bone
 from dir_core.retargeting.topology import hands_by_shape, likely_side
 
 _WHOLE_HAND: Final = 1 + LONGEST_CHAIN * len(FINGERS)
+_COUNTED: Final = re.compile(r"_\d+$")
+_MOSTLY: Final = 0.9  # share of the bones with a number behind that makes it a file's own
 _LAST: Final = -100  # preference of names that no known rig has: a known rig that fits as well says more
 
 
@@ -44,6 +47,12 @@ def detect_hands(bones: Sequence[Bone], known: Sequence[RigMap]) -> Detection:
         bones: of the rig.
         known: rig maps.
     """
+    given = {bare: bone.name for bone, bare in zip(bones, _without_counters(bones), strict=True)}
+    bare_names = {name: bare for bare, name in given.items()}
+    bones = [
+        replace(bone, name=bare, parent=bare_names.get(bone.parent, ""))
+        for bare, bone in zip(given, bones, strict=True)
+    ]
     fitting = [(fit_map(rig_map, bones), rig_map) for rig_map in known]
     by_name = _from_names(bones)
     best, _ = max([*fitting, (by_name, by_name)], key=lambda each: _rank(*each))
@@ -51,7 +60,8 @@ def detect_hands(bones: Sequence[Bone], known: Sequence[RigMap]) -> Detection:
         best = RigMap("By Shape", hands_by_shape(bones))
     if not best.hands:
         return NOTHING
-    return Detection(best, _count_bones(best) / (_WHOLE_HAND * len(SIDES)))
+    hands = {side: _renamed(hand, given) for side, hand in best.hands.items()}
+    return Detection(replace(best, hands=hands), _count_bones(best) / (_WHOLE_HAND * len(SIDES)))
 
 
 def fit_map(rig_map: RigMap, bones: Sequence[Bone]) -> RigMap:
@@ -75,6 +85,23 @@ def fit_map(rig_map: RigMap, bones: Sequence[Bone]) -> RigMap:
     if len(hands) > 1 and hands["left"] == hands["right"]:
         hands = {_side_of(hands["left"], bones): hands["left"]}
     return replace(rig_map, hands=hands)
+
+
+def _without_counters(bones: Sequence[Bone]) -> list[str]:
+    """The bones' names without the number that some converters put behind each of them; as they are in other files."""
+    names = [bone.name for bone in bones]
+    numbers = [found[0] for name in names if (found := _COUNTED.search(name))]
+    bare = [_COUNTED.sub("", name) for name in names]
+    is_counted = len(set(numbers)) == len(numbers) > max(_MOSTLY * len(names), _WHOLE_HAND)
+    return bare if is_counted and len(set(bare)) == len(bare) else names
+
+
+def _renamed(hand: HandMap, names: Mapping[str, str]) -> HandMap:
+    return HandMap(
+        names.get(hand.wrist, ""),
+        {finger: tuple(names[bone] for bone in chain) for finger, chain in hand.fingers.items()},
+        {finger: names[bone] for finger, bone in hand.metacarpals.items()},
+    )
 
 
 def _from_names(bones: Sequence[Bone]) -> RigMap:

@@ -3,10 +3,10 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from dir_core.conventions import FINGERS, Side
-from dir_core.retargeting.bone_words import BoneWords, read_words
+from dir_core.retargeting.bone_words import BoneWords, is_foot, read_words, side_of
 from dir_core.retargeting.rest import KNUCKLED, LONGEST_CHAIN
 from dir_core.retargeting.rig_map import HandMap
 from dir_core.retargeting.skeleton import Bone, bones_above, split_chain
@@ -27,15 +27,17 @@ def hands_by_name(bones: Sequence[Bone]) -> dict[Side | None, HandMap]:
     """
     families: dict[tuple[Side | None, tuple[str, ...]], list[BoneWords]] = defaultdict(list)
     wrists: dict[Side | None, list[BoneWords]] = defaultdict(list)
-    for words in filter(None, (read_words(bone.name) for bone in bones)):
+    above = bones_above(bones)
+    speaking = [_with_side(words, above[bone.name]) for bone in bones if (words := read_words(bone.name))]
+    for words in _with_ranks([words for words in speaking if not any(map(is_foot, above[words.name]))]):
         if words.is_wrist:
             wrists[words.side].append(words)
         elif not words.is_tip:
             families[words.side, words.others].append(words)
 
-    above = bones_above(bones)
+    knows_no_places = all(bone.head is None for bone in bones)
     hands: dict[Side | None, HandMap] = {}
-    for (side, others), family in sorted(families.items(), key=lambda each: -len(each[1])):
+    for (side, others), family in sorted(families.items(), key=_size_and_plainness):
         named = _with_names(family)
         chains = _chains(words for words in named if not (words.is_metacarpal and words.finger in KNUCKLED))
         palms = _chains(words for words in named if words.is_metacarpal and words.finger in KNUCKLED)
@@ -44,9 +46,11 @@ def hands_by_name(bones: Sequence[Bone]) -> dict[Side | None, HandMap]:
         own = [words for words in wrists[side] if words.others == others]
         wrist = _find_wrist(own, [chain[0].name for chain in chains.values()], above)
         fingers, metacarpals = {}, {finger: chain[0].name for finger, chain in palms.items()}
+        # Where only the thumb has no fourth bone, that of the others is no tip: their first one lies in the palm.
+        longer = KNUCKLED if 0 < len(chains.get("thumb", ())) <= LONGEST_CHAIN else ()
         for finger, chain in chains.items():
             names = [words.name for words in chain]
-            if len(chain) > LONGEST_CHAIN and chain[0].rank == 0:
+            if len(chain) > LONGEST_CHAIN and (chain[0].rank == 0 or (knows_no_places and finger in longer)):
                 metacarpals[finger] = names.pop(0)
             metacarpal, fingers[finger] = split_chain(finger, names, wrist, bones)
             if metacarpal:
@@ -55,16 +59,56 @@ def hands_by_name(bones: Sequence[Bone]) -> dict[Side | None, HandMap]:
     return hands
 
 
+def _size_and_plainness(family: tuple[tuple[Side | None, tuple[str, ...]], list[BoneWords]]) -> tuple[int, int]:
+    """Sorts families: the largest first, and of those the one whose names say least besides."""
+    (_, others), bones = family
+    return -len(bones), len(others)
+
+
+def _with_side(words: BoneWords, above: Sequence[str]) -> BoneWords:
+    """A bone that does not name its side has that of the nearest bone above that does."""
+    if words.side is not None:
+        return words
+    return replace(words, side=next(filter(None, map(side_of, above)), None))
+
+
+def _with_ranks(bones: Iterable[BoneWords]) -> list[BoneWords]:
+    """Of several numbers in the names of a finger's bones, the first one in which they differ counts them."""
+    alike: dict[tuple[Any, ...], list[BoneWords]] = defaultdict(list)
+    for words in bones:
+        alike[words.side, words.finger, words.is_metacarpal, words.others, words.fillers, len(words.digits)].append(
+            words
+        )
+    ranked = []
+    for group in alike.values():
+        columns = zip(*(words.digits for words in group), strict=True)
+        varied = [place for place, column in enumerate(columns) if len(set(column)) > 1]
+        counts = varied[0] if varied else 0
+        for words in group:
+            left_over = (str(words.digits[place]) for place in varied if place != counts)
+            others = (*words.others, *left_over)
+            rank = words.digits[counts] if words.digits and words.rank is None else words.rank
+            ranked.append(replace(words, rank=rank, others=others))
+    return ranked
+
+
 def _with_names(family: list[BoneWords]) -> list[BoneWords]:
-    """The bones of a family with their fingers named: either those with names or, if they are more, the numbered."""
+    """The bones of a family with their fingers named: those with names or, if they are more, the numbered.
+
+    Beside a thumb that is named, numbers count the other fingers.
+    """
     named = [words for words in family if words.number is None]
-    numbers = [words.number for words in family if words.number is not None]
-    if len(numbers) <= sum(not words.is_metacarpal for words in named):
+    counted = [(words, words.number) for words in family if words.number is not None]
+    first = 0 if any(number == 0 for _, number in counted) else 1
+    present = {words.finger for words in named if not words.is_metacarpal}
+    if "thumb" in present and max((number - first for _, number in counted), default=0) < len(KNUCKLED):
+        numbered = [replace(words, finger=KNUCKLED[number - first]) for words, number in counted]
+        return named + [words for words in numbered if words.finger not in present]
+    if len(counted) <= sum(not words.is_metacarpal for words in named):
         return named
-    base = 0 if 0 in numbers else 1  # the thumb's
     palms = [words for words in named if words.is_metacarpal]
-    counted = [(words, words.number - base) for words in family if words.number is not None]
-    return palms + [replace(words, finger=FINGERS[row]) for words, row in counted if row < len(FINGERS)]
+    rows = [(words, number - first) for words, number in counted]
+    return palms + [replace(words, finger=FINGERS[row]) for words, row in rows if row < len(FINGERS)]
 
 
 def _chains(bones: Iterable[BoneWords]) -> dict[str, list[BoneWords]]:
@@ -89,7 +133,8 @@ def _find_wrist(candidates: list[BoneWords], bases: Sequence[str], above: Mappin
     def rank(words: BoneWords) -> tuple[bool, int, tuple[bool, bool, int], int]:
         follows, *_ = _preference(words)
         carried = sum(words.name in above[base] for base in bases)
-        return follows, -carried, _preference(words), -len(above[words.name])
+        is_wrist = "wrist" in words.name.casefold()  # beside a hand it is a helper
+        return follows, -carried, _preference(words), -len(above[words.name]), is_wrist
 
     if candidates:
         return min(candidates, key=rank).name
