@@ -130,7 +130,7 @@ def _chains(bones: Iterable[BoneWords]) -> dict[str, list[BoneWords]]:
 def _find_wrist(candidates: list[BoneWords], bases: Sequence[str], above: Mapping[str, tuple[str, ...]]) -> str:
     """The bone that is the hand of fingers with these first bones, else the one that carries them all."""
 
-    def rank(words: BoneWords) -> tuple[bool, int, tuple[bool, bool, int], int]:
+    def rank(words: BoneWords) -> tuple[bool, int, tuple[bool, bool, int], int, bool]:
         follows, *_ = _preference(words)
         carried = sum(words.name in above[base] for base in bases)
         is_wrist = "wrist" in words.name.casefold()  # beside a hand it is a helper
