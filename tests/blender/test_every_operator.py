@@ -279,6 +279,11 @@ def a_clean_take_to_save(folder: Path, patch: Patch) -> Values:
     return {"filepath": str(folder / "clean.npz")}
 
 
+def hands_to_export(folder: Path, patch: Patch) -> Values:
+    with_hands(folder, patch)
+    return {"filepath": str(folder / "hands.fbx")}
+
+
 def a_take_with_a_problem(folder: Path, patch: Patch) -> Values:
     with_take(folder, patch)
     line = bpy.context.window_manager.two_hands_problems.add()
@@ -356,6 +361,7 @@ SCENARIOS: dict[str, Scenario] = {
     "hands.remove_from_rig": character_with_hands,
     "hands.save_rig_map": a_rig_map_to_save,
     "hands.load_rig_map": character_and_map,
+    "hands.export": hands_to_export,
     "hands.save_clean_take": a_clean_take_to_save,
     "hands.set_up_runtime": runtime_that_does_nothing,
     "hands.cancel_runtime": running_setup,
