@@ -1,7 +1,7 @@
 """What the captured hands do: their armatures read at rest and over time, corrections included."""
 
 from collections.abc import Generator, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import bpy
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dir_core.conventions import FINGERS, JOINTS, Side
 from dir_core.errors import SettingsError
+from dir_core.retargeting.mirror import mirror_points, mirror_rotations, mirror_transforms
 
 from . import hand_rig, keying, layers, rig_layer
 from .bone_poses import read_poses, rotations_at_rest
@@ -22,15 +23,19 @@ _SAMPLED: Final = "Two-Hand Sampling"  # name of the scene that exists while mot
 
 @dataclass(frozen=True, eq=False)
 class CapturedHand:
-    """The captured hand of one side.
+    """A captured hand as a rig's hand follows it.
 
     Attributes:
         armature: its armature object, as hand_rig builds it.
+        side: which hand was captured.
+        mirrored: whether a mirror shows it, as a hand of the other side; then the rest pose is mirrored, too.
         rest: [16, 4] rest rotations in the armature's axes, in the order of JOINTS.
         keypoints: [21, 3] at rest in the armature's axes.
     """
 
     armature: Any
+    side: Side
+    mirrored: bool
     rest: Array
     keypoints: Array
 
@@ -38,6 +43,9 @@ class CapturedHand:
 @dataclass(frozen=True, eq=False)
 class Motion:
     """What was read on K frames.
+
+    Of a hand that a mirror shows, `poses` and both armatures are those behind the mirror, the plane x = 0 of each of
+    their axes: what is seen from the rig's armature then is reflected in its own middle plane.
 
     Attributes:
         poses: [K, 16, 4, 4] of the captured bones in their armature's axes, in the order of JOINTS.
@@ -52,8 +60,8 @@ class Motion:
     parent: Array
 
 
-def read_hand(armature: Any, side: Side) -> CapturedHand:
-    """Read a captured hand at rest.
+def read_hand(armature: Any, side: Side, *, mirrored: bool = False) -> CapturedHand:
+    """Read a captured hand at rest, or the hand of the other side that a mirror shows of it.
 
     Raises:
         SettingsError: the armature shows its rest position, or is no captured hand.
@@ -69,7 +77,10 @@ def read_hand(armature: Any, side: Side) -> CapturedHand:
     for finger in FINGERS:
         chain = [bones[f"{finger}{rank}"] for rank in (1, 2, 3)]
         places += [*(bone.head_local for bone in chain), chain[-1].tail_local]
-    return CapturedHand(armature, rotations_at_rest(bones.values()), np.array(places, np.float64))
+    turned, keypoints = rotations_at_rest(bones.values()), np.array(places, np.float64)
+    if mirrored:
+        turned, keypoints = mirror_rotations(turned), mirror_points(keypoints)
+    return CapturedHand(armature, side, mirrored, turned, keypoints)
 
 
 def choose_frames(sources: Iterable[CapturedHand], span: tuple[int, int] | None) -> Array:
@@ -99,7 +110,7 @@ def sample_motion(
 
     Args:
         target: armature object of the rig.
-        captured: the hands to read.
+        captured: the hands to read, by the side of the rig's hand that follows.
         wrists: names of the rig's bones that follow the captured wrists.
         frames: [K] whole scene frames.
         with_target: also read what the rig does; else `target` and `parent` of the motion mean nothing.
@@ -110,7 +121,7 @@ def sample_motion(
     moves = with_target and _can_move(target)
     motions = {side: _empty_motion(len(frames)) for side in captured}
     shown = {side: np.zeros(len(frames), bool) for side in captured}
-    order = {side: _pose_order(hand.armature, side) for side, hand in captured.items()}
+    order = {side: _pose_order(hand) for side, hand in captured.items()}
     scene = bpy.data.scenes.new(_SAMPLED)
     try:
         for armature in (*(hand.armature for hand in captured.values()), *([target] if with_target else ())):
@@ -129,24 +140,27 @@ def sample_motion(
         bpy.data.scenes.remove(scene)
     for motion in motions.values() if with_target and not moves else ():
         motion.target[:], motion.parent[:] = motion.target[0], motion.parent[0]
-    return {side: _hold_while_hidden(motions[side], shown[side]) for side in captured if shown[side].any()}
+    return {
+        side: _as_shown(hand, _hold_while_hidden(motions[side], shown[side]))
+        for side, hand in captured.items()
+        if shown[side].any()
+    }
 
 
-def motion_now(target: Any, hand: CapturedHand, side: Side, wrist: str, graph: Any) -> Motion | None:
+def motion_now(target: Any, hand: CapturedHand, wrist: str, graph: Any) -> Motion | None:
     """What a captured hand and the rig do in an evaluated scene, as one frame; None while the hand is hidden.
 
     Args:
         target: armature object of the rig.
-        hand: the hand to read, of a side.
-        side: which it is.
+        hand: the hand to read.
         wrist: name of the rig's bone that follows the captured wrist.
         graph: evaluated dependency graph that has both.
     """
     motion = _empty_motion(1)
-    if not _read_captured(motion, 0, hand, _pose_order(hand.armature, side), graph):
+    if not _read_captured(motion, 0, hand, _pose_order(hand), graph):
         return None
     _read_target(motion, 0, target, wrist, graph)
-    return motion
+    return _as_shown(hand, motion)
 
 
 def _empty_motion(count: int) -> Motion:
@@ -177,9 +191,16 @@ def _can_move(target: Any) -> bool:
     return any(is_constrained(bone) for bone in target.pose.bones)
 
 
-def _pose_order(armature: Any, side: Side) -> list[int]:
-    rows = {bone.name: row for row, bone in enumerate(armature.pose.bones)}
-    return [rows[name] for name in hand_rig.bone_names(side)]
+def _pose_order(hand: CapturedHand) -> list[int]:
+    rows = {bone.name: row for row, bone in enumerate(hand.armature.pose.bones)}
+    return [rows[name] for name in hand_rig.bone_names(hand.side)]
+
+
+def _as_shown(hand: CapturedHand, motion: Motion) -> Motion:
+    """The motion that a rig's hand follows: that of the hand, or what a mirror shows of it."""
+    if not hand.mirrored:
+        return motion
+    return replace(motion, **{name: mirror_transforms(getattr(motion, name)) for name in ("poses", "world", "target")})
 
 
 def _hold_while_hidden(motion: Motion, shown: Array) -> Motion:

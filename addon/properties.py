@@ -479,6 +479,12 @@ class HandsRetarget(bpy.types.PropertyGroup):  # type: ignore[misc]
     use_right: bpy.props.BoolProperty(  # type: ignore[valid-type]
         name="Right Hand", description="Key the right hand of the rig", default=True
     )
+    mirrored: bpy.props.BoolProperty(  # type: ignore[valid-type]
+        name="Mirrored",
+        description="The right hand of the rig does what the captured left hand does and the other way round, "
+        "as in a mirror",
+        default=False,
+    )
     wrist: bpy.props.EnumProperty(  # type: ignore[valid-type]
         name="Wrist",
         description="What of the wrist is keyed beside the fingers",

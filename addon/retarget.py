@@ -10,10 +10,11 @@ from typing import Any
 
 from dir_core.conventions import SIDES, Side
 from dir_core.errors import SettingsError
+from dir_core.retargeting.mirror import other_side
 from dir_core.retargeting.rig_map import RigMap
 
-from . import rig_layer
-from .bone_channels import HandChannels, Transfer, hand_channels, pair_hands
+from . import rig_layer, takes
+from .bone_channels import HandChannels, HandPair, Transfer, hand_channels, pair_hands
 from .captured_hands import choose_frames, is_constrained, read_hand, sample_motion
 from .target_rig import rest_hand
 
@@ -23,13 +24,15 @@ class Wanted(Transfer):
     """What to key, beside what is taken over.
 
     Attributes:
-        sides: the hands.
+        sides: the hands of the rig.
+        mirrored: each hand of the rig does what a mirror shows of the captured hand of the other side.
         span: first and last scene frame; None is all that the hand armatures have keys for.
         weight: of the hands over what lies below them, 0..1.
         fade: frames over which they come in and go out.
     """
 
     sides: tuple[Side, ...] = SIDES
+    mirrored: bool = False
     span: tuple[int, int] | None = None
     weight: float = 1.0
     fade: int = 0
@@ -50,6 +53,26 @@ class Retargeted:
     notes: tuple[str, ...]
 
 
+def wanted_of(settings: Any) -> Wanted:
+    """What the panel says is to be keyed."""
+    return Wanted(
+        sides=tuple(side for side in SIDES if getattr(settings, f"use_{side}")),
+        mirrored=settings.mirrored,
+        wrist=settings.wrist,
+        fingers=settings.fingers,
+        wrist_mode=settings.wrist_mode,
+        span=(settings.first, settings.last) if settings.use_range else None,
+        weight=settings.weight,
+        fade=settings.fade,
+    )
+
+
+def captured_armatures(scene: Any) -> dict[Side, Any]:
+    """The armature of each hand of a scene's active take, or None."""
+    item = takes.active_take(scene)
+    return {side: getattr(item.keying, side) if item else None for side in SIDES}
+
+
 def key_onto_rig(
     target: Any, armatures: Mapping[Side, Any], rig_map: RigMap, wanted: Wanted
 ) -> Generator[float, None, Retargeted]:
@@ -57,7 +80,7 @@ def key_onto_rig(
 
     Args:
         target: armature object of the rig.
-        armatures: armature objects of the captured hands, as hand_rig builds them.
+        armatures: armature objects of the captured hands by side, as hand_rig builds them; None where there is none.
         rig_map: the rig's bones.
         wanted: what to key.
 
@@ -71,11 +94,8 @@ def key_onto_rig(
         SettingsError: something does not fit together; the message names what. Nothing was changed.
     """
     _check_target(target, armatures.values())
-    hands = {side: rest_hand(target, rig_map.hands[side]) for side in wanted.sides if side in rig_map.hands}
-    captured = {side: read_hand(armatures[side], side) for side in hands if armatures.get(side) is not None}
-    if not captured:
-        raise SettingsError("There is no hand to key: choose a hand that the take and the list of bones both have.")
-    pairs = {side: pair_hands(hands[side], hand) for side, hand in captured.items()}
+    pairs = follow_hands(target, armatures, rig_map, wanted)
+    captured = {side: pair.captured for side, pair in pairs.items()}
     wrists = {side: pair.rig.wrist for side, pair in pairs.items()}
     if wanted.wrist == "POSITION":
         _check_movable(target, wrists.values())
@@ -84,7 +104,7 @@ def key_onto_rig(
     notes: list[str] = []
     motions = yield from sample_motion(target, captured, wrists, frames, with_target=wanted.wrist != "NONE")
     for side in set(captured) - set(motions):
-        notes.append(f"The {side} hand is hidden on all these frames and was left out.")
+        notes.append(f"The {captured[side].side} hand is hidden on all these frames and was left out.")
     if not motions:
         raise SettingsError("The captured hands are hidden on all these frames, show them or choose another range.")
 
@@ -109,6 +129,20 @@ def key_onto_rig(
     values = {side: each.values for side, each in keyed.items()}
     notes += rig_layer.write_layer(target, frames, values, bones, weight=wanted.weight, fade=wanted.fade)
     return Retargeted(len(frames), sum(map(len, bones.values())), tuple(notes))
+
+
+def follow_hands(target: Any, armatures: Mapping[Side, Any], rig_map: RigMap, wanted: Wanted) -> dict[Side, HandPair]:
+    """Each hand of a rig that shall get a captured one, with that one. For arguments and errors see key_onto_rig."""
+    hands = {side: rest_hand(target, rig_map.hands[side]) for side in wanted.sides if side in rig_map.hands}
+    sources = {side: other_side(side) if wanted.mirrored else side for side in hands}
+    pairs = {
+        side: pair_hands(hands[side], read_hand(armatures[source], source, mirrored=wanted.mirrored))
+        for side, source in sources.items()
+        if armatures.get(source) is not None
+    }
+    if not pairs:
+        raise SettingsError("There is no hand to key: choose a hand that the take and the list of bones both have.")
+    return pairs
 
 
 def remove_from_rig(target: Any) -> int:

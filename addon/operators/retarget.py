@@ -6,12 +6,11 @@ from typing import Any, ClassVar, Final
 
 import bpy
 
-from dir_core.conventions import SIDES
 from dir_core.errors import SettingsError
 from dir_core.retargeting.detection import fit_map
 from dir_core.retargeting.rig_map import RigMap, load_rig_map, save_rig_map
 
-from .. import retarget, takes, target_rig
+from .. import retarget, target_rig
 from .base import HandsOperator, refuse_poll
 
 _SLICE: Final = 0.04  # seconds of work between two looks at the user; a redraw follows each
@@ -55,7 +54,7 @@ class HANDS_OT_key_onto_rig(HandsOperator):
         """There have to be a rig, keyed hands, and a mode in which both can be read."""
         if context.mode not in {"OBJECT", "POSE"}:
             return refuse_poll(cls, "Leave for object or pose mode first")
-        if not any(_captured_hands(context).values()):
+        if not any(retarget.captured_armatures(context.scene).values()):
             return refuse_poll(cls, "Key the hands of a take first")
         return _has_target(cls, context)
 
@@ -89,8 +88,9 @@ class HANDS_OT_key_onto_rig(HandsOperator):
         """Work for a slice, or to the end where nobody waits."""
         if self._steps is None:
             settings = context.scene.two_hands.retarget
-            wanted, rig_map = _wanted(settings), target_rig.read_map(settings)
-            self._steps = retarget.key_onto_rig(settings.target, _captured_hands(context), rig_map, wanted)
+            wanted, rig_map = retarget.wanted_of(settings), target_rig.read_map(settings)
+            armatures = retarget.captured_armatures(context.scene)
+            self._steps = retarget.key_onto_rig(settings.target, armatures, rig_map, wanted)
         end = time.perf_counter() + _SLICE
         try:
             while self._timer is None or time.perf_counter() < end:
@@ -219,24 +219,6 @@ class HANDS_OT_load_rig_map(HandsOperator):
 
 def _has_target(cls: Any, context: Any) -> bool:
     return context.scene.two_hands.retarget.target is not None or refuse_poll(cls, "Choose the rig first")
-
-
-def _captured_hands(context: Any) -> dict[Any, Any]:
-    """The armature of each hand of the active take, or None."""
-    item = takes.active_take(context.scene)
-    return {side: getattr(item.keying, side) if item else None for side in SIDES}
-
-
-def _wanted(settings: Any) -> retarget.Wanted:
-    return retarget.Wanted(
-        sides=tuple(side for side in SIDES if getattr(settings, f"use_{side}")),
-        wrist=settings.wrist,
-        fingers=settings.fingers,
-        wrist_mode=settings.wrist_mode,
-        span=(settings.first, settings.last) if settings.use_range else None,
-        weight=settings.weight,
-        fade=settings.fade,
-    )
 
 
 CLASSES: Final = (

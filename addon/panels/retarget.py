@@ -51,6 +51,7 @@ class HANDS_PT_retarget(HandsPanel):
         column = layout.column(heading="Hands")
         column.prop(settings, "use_left", text="Left")
         column.prop(settings, "use_right", text="Right")
+        column.prop(settings, "mirrored")
         layout.prop(settings, "wrist")
         row = layout.row(align=True)
         row.operator(operators.HANDS_OT_key_onto_rig.bl_idname, icon="KEY_HLT")
