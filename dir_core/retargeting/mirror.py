@@ -1,4 +1,4 @@
-"""A captured hand as a mirror shows it: left becomes right. The mirror is the plane x = 0 of whatever axes these are."""
+"""A captured hand as a mirror shows it: left becomes right. The mirror is the plane x = 0 of whatever axes it is."""
 
 from typing import Any, Final
 
