@@ -14,6 +14,7 @@ from dir_core.retargeting.rest import Alignment, RestHand, align
 
 from .bone_poses import rotations_at_rest, rotations_of
 from .captured_hands import CapturedHand, Motion
+from .loose_bones import carry_loose_bones
 
 Array = NDArray[Any]
 
@@ -84,6 +85,7 @@ def hand_channels(target: Any, pair: HandPair, motion: Motion, wanted: Transfer)
     keys = transfer.finger_keys(turns, hand, alignment, wanted.fingers)
     values: dict[tuple[str, str, int], Array] = {}
     locked = 0
+    place = None
     if wanted.wrist != "NONE":
         bone = target.data.bones[hand.wrist]
         posed = _wrist_rotation(hand, alignment, motion, turns[:, 0], wanted.wrist_mode)
@@ -91,6 +93,9 @@ def hand_channels(target: Any, pair: HandPair, motion: Motion, wanted: Transfer)
         if wanted.wrist == "POSITION":
             place = _wrist_location(bone, motion, posed)
             locked += _add_location(values, target.pose.bones[hand.wrist], place)
+    for name, (rotation, location) in carry_loose_bones(target, hand, keys, place).items():
+        keys[name] = rotation
+        locked += _add_location(values, target.pose.bones[name], location)
     for name, rotation in keys.items():
         locked += _add_rotation(values, target.pose.bones[name], rotation)
     return HandChannels(values, locked)

@@ -16,6 +16,7 @@ from dir_core.retargeting.skeleton import Bone
 
 from . import log
 from .bone_poses import rotations_at_rest
+from .loose_bones import loose_end
 from .properties import listen_to_target
 
 _USERS: Final = 100  # preference of the user's own rig maps
@@ -132,7 +133,9 @@ def _end(bones: Sequence[Any]) -> Any:
     head = np.array(last.head_local, np.float64)
     before = np.array(bones[-2].head_local if len(bones) > 1 else last.parent.head_local if last.parent else head)
     ahead = head - before
-    ends = [np.array(bone.head_local, np.float64) for bone in last.children] + [np.array(last.tail_local, np.float64)]
+    beside = loose_end(last, bones[-2]) if len(bones) > 1 else None
+    below = [*last.children, *([beside] if beside else [])]
+    ends = [np.array(bone.head_local, np.float64) for bone in below] + [np.array(last.tail_local, np.float64)]
     for end in ends:
         lengths = np.linalg.norm(end - head) * np.linalg.norm(ahead)
         if lengths > 0 and (end - head) @ ahead > _STRAIGHT * lengths:
