@@ -16,17 +16,16 @@ _SMALL_ANGLE = 1e-8
 
 def multiply(a: Array, b: Array) -> Array:
     """Hamilton product of quaternions [..., 4]: the rotation b followed by a."""
-    aw, ax, ay, az = np.moveaxis(a, -1, 0)
-    bw, bx, by, bz = np.moveaxis(b, -1, 0)
-    return np.stack(
-        [
-            aw * bw - ax * bx - ay * by - az * bz,
-            aw * bx + ax * bw + ay * bz - az * by,
-            aw * by - ax * bz + ay * bw + az * bx,
-            aw * bz + ax * by - ay * bx + az * bw,
-        ],
-        axis=-1,
-    )
+    # Written out and without helpers of NumPy: what Blender shows live are many products of single quaternions.
+    aw, ax, ay, az = a[..., 0], a[..., 1], a[..., 2], a[..., 3]
+    bw, bx, by, bz = b[..., 0], b[..., 1], b[..., 2], b[..., 3]
+    w = aw * bw - ax * bx - ay * by - az * bz
+    product = np.empty((*w.shape, 4), w.dtype)
+    product[..., 0] = w
+    product[..., 1] = aw * bx + ax * bw + ay * bz - az * by
+    product[..., 2] = aw * by - ax * bz + ay * bw + az * bx
+    product[..., 3] = aw * bz + ax * by - ay * bx + az * bw
+    return product
 
 
 def inverse(quaternion: Array) -> Array:
@@ -108,7 +107,7 @@ def slerp(start: Array, end: Array, share: Array) -> Array:
 
 def make_continuous(quaternion: Array) -> Array:
     """Flip signs along the first axis (time) so that neighbours lie on the same half sphere, [T, ..., 4]."""
-    if len(quaternion) == 0:
+    if len(quaternion) < 2:
         return quaternion
     flips = np.where(np.sum(quaternion[1:] * quaternion[:-1], axis=-1) < 0, -1.0, 1.0)
     signs = np.concatenate([np.ones_like(quaternion[:1, ..., 0]), np.cumprod(flips, axis=0)])
