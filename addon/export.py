@@ -38,6 +38,7 @@ _Y_UP: Final = Matrix(((1, 0, 0, 0), (0, 0, 1, 0), (0, -1, 0, 0), (0, 0, 0, 1)))
 
 _MOVES: Final = 1e-7  # metres; less is rounding of matrices
 _STRETCHES: Final = 1e-5
+_HAS_USD: Final = bool(bpy.app.build_options.usd)  # distributions build without
 _FULL: Final = 1 << 20  # bytes free below which a failed export is put down to the disk
 _TIME_TOLERANCE: Final = 1e-5  # of a duration; the rates that could be confused differ by a thousandth
 
@@ -423,7 +424,7 @@ def _exporter(kind: str) -> Iterator[None]:
     """See that Blender can write a format; an add-on that is switched off is on only for this time."""
     module, label = FORMATS[kind].module, FORMATS[kind].label
     if not module:
-        if not bpy.app.build_options.usd:
+        if not _HAS_USD:
             raise SettingsError(f"This Blender was built without {label}, choose another format.")
         yield
         return
