@@ -3,6 +3,8 @@
 Orders are written as Blender writes them: "XYZ" turns about X first, then about Y, then about Z.
 """
 
+import itertools
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -25,6 +27,16 @@ _DEFAULT_AXIS: Final = (0.0, 1.0, 0.0)  # what Blender's bones have at rest
 
 def to_euler(quaternion: Array, order: str) -> Array:
     """Angles [T, 3] about X, Y and Z in radians for unit quaternions [T, 4], compatible from frame to frame."""
+    angles, other = to_both_eulers(quaternion, order)
+    # They are as far from each other's neighbours whichever was taken before, so that where to change over can be
+    # seen for all frames at once.
+    stay, change = (np.abs(_wrapped(each[1:] - angles[:-1])).sum(axis=1) for each in (angles, other))
+    changed = np.concatenate([[0], np.cumsum(change < stay) % 2]).astype(bool)[: len(angles)]
+    return np.unwrap(np.where(changed[:, None], other, angles), axis=0)
+
+
+def to_both_eulers(quaternion: Array, order: str) -> Array:
+    """The two triples of angles [2, T, 3] of rotations [T, 4]; the middle angle of the first is a right one at most."""
     i, j, k = ("XYZ".index(axis) for axis in order)
     sign = 1.0 if (j - i) % 3 == 1 else -1.0
     matrix = rotations.to_matrix(np.asarray(quaternion, np.float64))
@@ -37,14 +49,9 @@ def to_euler(quaternion: Array, order: str) -> Array:
     angles[:, i], angles[:, j] = first, middle
     rest = matrix @ rotations.to_matrix(rotations.inverse(from_euler(angles, order)))
     angles[:, k] = np.arctan2(sign * rest[:, j, i], rest[:, i, i])
-
-    # Every rotation has two triples of angles. They are as far from each other's neighbours whichever was taken
-    # before, so that where to change over can be seen for all frames at once.
     other = angles + np.pi
     other[:, j] = np.pi - angles[:, j]
-    stay, change = (np.abs(_wrapped(each[1:] - angles[:-1])).sum(axis=1) for each in (angles, other))
-    changed = np.concatenate([[0], np.cumsum(change < stay) % 2]).astype(bool)[: len(angles)]
-    return np.unwrap(np.where(changed[:, None], other, angles), axis=0)
+    return np.stack([angles, other])
 
 
 def from_euler(angles: Array, order: str) -> Array:
@@ -66,11 +73,55 @@ def to_axis_angle(quaternion: Array) -> Array:
     return np.column_stack([np.unwrap(2.0 * np.arctan2(sine, quaternion[:, 0])), axis])
 
 
+def to_unlocked_euler(
+    quaternion: Array, locked: tuple[bool, bool, bool], order: str = "XYZ", held: Sequence[float] = (0.0, 0.0, 0.0)
+) -> Array:
+    """Angles [T, 3] whose rotation is nearest to unit quaternions [T, 4] while locked ones (X, Y, Z) stay at `held`.
+
+    A hinge so takes all of a bend that it can, which leaving out Euler angles does not: they are not independent.
+    They are compatible from frame to frame.
+    """
+    free = [axis for axis in map("XYZ".index, reversed(order)) if not locked[axis]]
+    if len(free) == 3:
+        return to_euler(quaternion, order)
+    angles = np.where(locked, np.asarray(held, np.float64), 0.0) * np.ones((len(quaternion), 1))
+    if not free:
+        return angles
+    # A rotation is linear in the cosine and the sine of each half angle: how alike it is to the wanted one, for each
+    # of those alone.
+    alike = {
+        sines: np.sum(quaternion * _product(free, sines, angles[0], order), axis=-1)
+        for sines in itertools.product((0, 1), repeat=len(free))
+    }
+    if len(free) == 1:
+        angles[:, free[0]] = 2.0 * np.arctan2(alike[1,], alike[0,])
+    else:
+        difference = np.arctan2(alike[1, 0] - alike[0, 1], alike[0, 0] + alike[1, 1])
+        total = np.arctan2(alike[1, 0] + alike[0, 1], alike[0, 0] - alike[1, 1])
+        angles[:, free[0]], angles[:, free[1]] = total + difference, total - difference
+    angles[:, free] = np.unwrap(_nearest_turn(angles[:, free]), axis=0)
+    return angles
+
+
 def without_locked(quaternion: Array, locked: tuple[bool, bool, bool], order: str = "XYZ") -> Array:
-    """The rotations [T, 4] with the angles about locked axes (X, Y, Z) left at zero."""
+    """The rotations nearest to [T, 4] whose angles about locked axes (X, Y, Z) are zero."""
     if not any(locked):
         return quaternion
-    return from_euler(np.where(locked, 0.0, to_euler(quaternion, order)), order)
+    return from_euler(to_unlocked_euler(quaternion, locked, order), order)
+
+
+def _product(free: Sequence[int], sines: Sequence[int], held: Array, order: str) -> Array:
+    """The rotation [4] of locked angles [3], with a half turn or none about each free axis."""
+    total = np.array([1.0, 0.0, 0.0, 0.0])
+    for axis in map("XYZ".index, order):
+        angle = np.pi * sines[free.index(axis)] if axis in free else held[axis]
+        total = rotations.multiply(rotations.from_rotation_vector(angle * np.eye(3)[axis]), total)
+    return total
+
+
+def _nearest_turn(angles: Array) -> Array:
+    """Angles of a first frame between -180 and 180 degrees, the others with it."""
+    return angles - 2.0 * np.pi * np.round(angles[:1] / (2.0 * np.pi))
 
 
 def _wrapped(angles: Array) -> Array:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from dir_core import rotations
 from dir_core.conventions import FINGERS
 from dir_core.errors import SettingsError
+from dir_core.retargeting.calibration import FingerCalibration
 
 Array = NDArray[Any]
 
@@ -27,6 +28,14 @@ _OPPOSITE: Final = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
+class RestBone:
+    """A bone that no finger is made of: its name and its rest rotation [4]."""
+
+    name: str
+    rotation: Array
+
+
+@dataclass(frozen=True, eq=False)
 class RestFinger:
     """A finger of n bones (1 to 3) at rest.
 
@@ -34,11 +43,15 @@ class RestFinger:
         bones: their names, knuckle first.
         places: [n + 1, 3] heads of the bones and the end of the last one.
         rotations: [n, 4] rest rotations of the bones.
+        metacarpal: the bone in the palm that carries them, where the rig has one that can be turned.
+        calibration: what the user has set for this finger.
     """
 
     bones: tuple[str, ...]
     places: Array
     rotations: Array
+    metacarpal: RestBone | None = None
+    calibration: FingerCalibration | None = None
 
     @property
     def directions(self) -> Array:
