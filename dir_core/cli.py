@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from dir_core import __version__
+from dir_core.capture_settings import CaptureSettings
 from dir_core.clean_up.settings import CleanUpSettings
 from dir_core.conventions import DEFAULT_HAND_LENGTH
 from dir_core.errors import HandCaptureError, OutputError, SettingsError
 from dir_core.estimator import need_torch
+from dir_core.exchange_command import add_exchange
 from dir_core.take import Take, check_output, load_take, save_take, write_whole
 from dir_core.take_models import take_hand_models
 
@@ -42,42 +44,7 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    capture = commands.add_parser("capture", help="video or image sequence -> raw take")
-    capture.add_argument("video", type=Path)
-    capture.add_argument("-o", "--output", type=Path, required=True, metavar="TAKE.npz")
-    capture.add_argument("--start", type=float, metavar="S", help="first second to capture")
-    capture.add_argument("--end", type=float, metavar="S", help="last second to capture")
-    capture.add_argument("--step", type=int, default=1, metavar="N", help="capture every N-th frame (default: all)")
-    capture.add_argument("--estimator", default="landmarks", help="landmarks (default) or dir")
-    capture.add_argument("--checkpoint", type=Path, metavar="FILE", help="weights of the estimator dir")
-    capture.add_argument(
-        "--box",
-        type=float,
-        nargs=4,
-        metavar=("X", "Y", "W", "H"),
-        help="around both hands at the first frame, in pixels, for hands that are missed (small, cut off, odd)",
-    )
-    capture.add_argument("--batch", type=int, metavar="N", help="crops that go through the network together (dir)")
-    capture.add_argument(
-        "--legacy-weights", action="store_true", help="the checkpoint is the official one of October 2023 (dir)"
-    )
-    lens = capture.add_mutually_exclusive_group()
-    lens.add_argument("--focal-length", type=float, metavar="PX", help="focal length in pixels")
-    lens.add_argument("--field-of-view", type=float, metavar="DEG", help="horizontal field of view (default 60)")
-    capture.add_argument(
-        "--hand-length",
-        type=float,
-        default=100 * DEFAULT_HAND_LENGTH,
-        metavar="CM",
-        help="wrist crease to middle finger tip (default %(default)s); sets size and depth",
-    )
-    capture.add_argument("--mirrored", action="store_true", help="the footage is mirrored (selfie)")
-    capture.add_argument("--device", default="auto", metavar="NAME", help="auto (default) or cpu; dir: also cuda, mps")
-    capture.add_argument("--frame-rate", type=float, metavar="FPS", help="of an image sequence (default 24)")
-    capture.add_argument("--hand-model", metavar="FOLDER", help="folder with your own MANO_LEFT and MANO_RIGHT files")
-    capture.add_argument("--report", type=Path, metavar="JSON", help="write the figures of the run")
-    capture.set_defaults(run=_run_capture)
-
+    _add_capture(commands.add_parser("capture", help="video or image sequence -> raw take; many of them -> many takes"))
     _add_clean(commands.add_parser("clean", help="raw take -> clean take: steady hands, gaps filled, sides repaired"))
 
     preview = commands.add_parser("preview", help="take + footage -> pictures of the posed hands on it")
@@ -110,8 +77,58 @@ def _make_parser() -> argparse.ArgumentParser:
     of_weights.add_argument("--legacy-weights", action="store_true", help="the weights are those of October 2023")
     evaluate.set_defaults(run=_run_evaluate)
 
+    add_exchange(commands)
     _add_benchmark(commands.add_parser("benchmark", help="how fast the network of dir is on this machine"))
     return parser
+
+
+def _add_capture(capture: argparse.ArgumentParser) -> None:
+    capture.add_argument(
+        "footage",
+        type=Path,
+        nargs="+",
+        metavar="FOOTAGE",
+        help="a video or image sequence; several, a folder of them, or a list of them (.txt, one a line)",
+    )
+    capture.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="TAKE.npz|FOLDER", help="a folder for several takes"
+    )
+    capture.add_argument("--start", type=float, metavar="S", help="first second to capture")
+    capture.add_argument("--end", type=float, metavar="S", help="last second to capture")
+    capture.add_argument("--step", type=int, default=1, metavar="N", help="capture every N-th frame (default: all)")
+    capture.add_argument("--estimator", default="landmarks", help="landmarks (default) or dir")
+    capture.add_argument("--checkpoint", type=Path, metavar="FILE", help="weights of the estimator dir")
+    capture.add_argument(
+        "--box",
+        type=float,
+        nargs=4,
+        metavar=("X", "Y", "W", "H"),
+        help="around both hands at the first frame, in pixels, for hands that are missed (small, cut off, odd)",
+    )
+    capture.add_argument("--batch", type=int, metavar="N", help="crops that go through the network together (dir)")
+    capture.add_argument(
+        "--legacy-weights", action="store_true", help="the checkpoint is the official one of October 2023 (dir)"
+    )
+    lens = capture.add_mutually_exclusive_group()
+    lens.add_argument("--focal-length", type=float, metavar="PX", help="focal length in pixels")
+    lens.add_argument("--field-of-view", type=float, metavar="DEG", help="horizontal field of view (default 60)")
+    capture.add_argument(
+        "--hand-length",
+        type=float,
+        default=100 * DEFAULT_HAND_LENGTH,
+        metavar="CM",
+        help="wrist crease to middle finger tip (default %(default)s); sets size and depth",
+    )
+    capture.add_argument("--mirrored", action="store_true", help="the footage is mirrored (selfie)")
+    capture.add_argument("--device", default="auto", metavar="NAME", help="auto (default) or cpu; dir: also cuda, mps")
+    capture.add_argument("--frame-rate", type=float, metavar="FPS", help="of an image sequence (default 24)")
+    capture.add_argument("--hand-model", metavar="FOLDER", help="folder with your own MANO_LEFT and MANO_RIGHT files")
+    capture.add_argument("--report", type=Path, metavar="JSON", help="write the figures of the run")
+    many = capture.add_argument_group("of many clips", "docs/BATCH.md; what is finished is not captured again")
+    many.add_argument("--jobs", type=int, metavar="N", help="clips at once (default: one a core; dir: one)")
+    many.add_argument("--engine", choices=["local", "ray"], default="local", help="this machine (default), a cluster")
+    many.add_argument("--address", metavar="ADDRESS", help="of the Ray cluster, or auto (default: one on this machine)")
+    capture.set_defaults(run=_run_capture)
 
 
 def _add_clean(clean: argparse.ArgumentParser) -> None:
@@ -174,10 +191,7 @@ def _add_hand_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_capture(options: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
-    from dir_core.capture import CaptureSettings, capture_take
-    from dir_core.parts import parts_folder
+    from dir_core.batch.clips import is_batch
 
     settings = CaptureSettings(
         start=options.start,
@@ -196,6 +210,31 @@ def _run_capture(options: argparse.Namespace) -> None:
         batch=options.batch,
         legacy_weights=options.legacy_weights,
     )
+    if is_batch(options.footage, options.output):
+        from dir_core.batch.command_line import capture_many
+
+        figures = functools.partial(_write_report, options.report) if options.report else None
+        capture_many(
+            options.footage,
+            settings,
+            options.output,
+            jobs=options.jobs,
+            engine=options.engine,
+            address=options.address,
+            report=figures,
+        )
+        return
+    if options.jobs is not None or options.engine != "local" or options.address:
+        raise SettingsError("--jobs, --engine and --address are for many clips, give an existing folder as -o.")
+    _capture_one(options, options.footage[0], settings)
+
+
+def _capture_one(options: argparse.Namespace, footage: Path, settings: CaptureSettings) -> None:
+    from tqdm import tqdm
+
+    from dir_core.capture import capture_take
+    from dir_core.parts import parts_folder
+
     parts = parts_folder(options.output)
     for path in filter(None, (options.output, options.report)):
         check_output(path)
@@ -207,7 +246,7 @@ def _run_capture(options: argparse.Namespace) -> None:
             bar.update(done - bar.n)
 
         try:
-            result = capture_take(options.video, settings, show, parts)
+            result = capture_take(footage, settings, show, parts)
         except KeyboardInterrupt:
             if parts.is_dir():
                 raise KeyboardInterrupt(f"Stopped; the same command goes on from here, or delete {parts}.") from None

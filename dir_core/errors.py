@@ -11,6 +11,12 @@ class FootageError(HandCaptureError):
     """The video or image sequence cannot be read."""
 
 
+class BatchError(HandCaptureError):
+    """Some of many clips could not be captured; the others could, and are."""
+
+    exit_code = 3
+
+
 class TakeError(HandCaptureError):
     """A Take file is damaged, foreign or cannot be written."""
 
@@ -37,3 +43,7 @@ class DataSetError(HandCaptureError):
 
 class GpuRuntimeError(HandCaptureError):
     """The runtime of the DIR network cannot be set up or used."""
+
+
+class ExchangeError(HandCaptureError):
+    """Results of another program are damaged or laid out in a way that is not known."""

@@ -30,6 +30,7 @@ LIGHT = (
     "fitting",
     "clean",
     "retargeting",
+    "exchange",
 )
 """Parts of dir_core that Blender itself may import: numpy and scipy only."""
 
@@ -47,7 +48,8 @@ ALLOWED_HEAVY = {
     "ai_edge_litert": ("detection",),
     "safetensors": ("network",),
     "matplotlib": ("curves",),
-    "tqdm": ("cli",),
+    "tqdm": ("cli", "batch"),
+    "ray": ("batch",),
     "pickle": ("array_pickle",),
 }
 """Library -> the parts of dir_core that may import it."""

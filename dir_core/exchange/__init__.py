@@ -1,0 +1,1 @@
+"""Takes for other programs, and the results of other programs as takes."""
