@@ -60,8 +60,8 @@ class Format:
 
 FORMATS: Final[Mapping[str, Format]] = {
     "FBX": Format("FBX", (".fbx",), "io_scene_fbx"),
-    "GLB": Format("glTF Binary", (".glb",), "io_scene_gltf2"),
-    "GLTF": Format("glTF Separate", (".gltf",), "io_scene_gltf2"),
+    "GLB": Format("GLB", (".glb",), "io_scene_gltf2"),
+    "GLTF": Format("GLTF", (".gltf",), "io_scene_gltf2"),
     "BVH": Format("BVH", (".bvh",), "io_anim_bvh"),
     "USD": Format("USD", (".usd", ".usdc", ".usda")),
 }

@@ -556,8 +556,8 @@ class HandsExport(bpy.types.PropertyGroup):  # type: ignore[misc]
         description="Kind of file",
         items=(
             ("FBX", "FBX", "For Maya, MotionBuilder, Unreal and Unity: skeletons, meshes and motion"),
-            ("GLB", "glTF Binary", "For engines and the web: skeletons, meshes and motion in one file"),
-            ("GLTF", "glTF Separate", "As glTF Binary, with a readable file and its data beside it"),
+            ("GLB", "GLB", "For engines and the web: glTF in one file, with skeletons, meshes and motion"),
+            ("GLTF", "GLTF", "As GLB, but a readable file with its data beside it"),
             ("BVH", "BVH", "For motion editors: one skeleton and its motion, without meshes"),
             ("USD", "USD", "For Houdini, Omniverse and film: skeletons, meshes and motion"),
         ),
