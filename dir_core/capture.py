@@ -72,15 +72,7 @@ def capture_take(
     """
     enter = on_stage or (lambda stage: None)
     enter("preparing")
-    estimator = make_estimator(
-        settings.estimator,
-        mirrored=settings.mirrored,
-        device=settings.device,
-        checkpoint=settings.checkpoint,
-        box=settings.box,
-        batch=settings.batch,
-        legacy_weights=settings.legacy_weights,
-    )
+    estimator = choose_estimator(settings)
     models = choose_hand_models(estimator, settings)
     with open_footage(
         path, settings.start, settings.end, step=settings.step, frame_rate=settings.frame_rate
@@ -134,6 +126,23 @@ def capture_take(
     take = assemble_take(clip, hands, camera_matrix, meta)
     tell_warnings([*told, *find_concerns(clip, info)])
     return Capture(take, tuple(told))
+
+
+def choose_estimator(settings: CaptureSettings) -> Estimator:
+    """The estimator that the settings ask for.
+
+    Raises:
+        SettingsError, CheckpointError: see `make_estimator`.
+    """
+    return make_estimator(
+        settings.estimator,
+        mirrored=settings.mirrored,
+        device=settings.device,
+        checkpoint=settings.checkpoint,
+        box=settings.box,
+        batch=settings.batch,
+        legacy_weights=settings.legacy_weights,
+    )
 
 
 def choose_hand_models(estimator: Estimator, settings: CaptureSettings) -> dict[Side, HandModel]:

@@ -22,7 +22,7 @@ def find_pictures(path: Path) -> list[tuple[int, Path]] | None:
         pictures = [each for each in path.iterdir() if each.suffix.lower() in PICTURE_SUFFIXES and each.is_file()]
         if not pictures:
             raise FootageError(f"There are no pictures in the folder {path}, choose another one or a video file.")
-        return list(enumerate(sorted(pictures, key=_natural_key)))
+        return list(enumerate(sorted(pictures, key=natural_key)))
     pattern = re.search(r"%0?(\d*)d", path.name)
     if pattern and not path.exists():
         before, after = path.name[: pattern.start()], path.name[pattern.end() :]
@@ -51,6 +51,7 @@ def _numbered(folder: Path, before: str, after: str, width: int, first: int | No
     return [(number - wanted[0], numbers[number]) for number in wanted]
 
 
-def _natural_key(path: Path) -> list[tuple[int, int, str]]:
+def natural_key(path: Path) -> list[tuple[int, int, str]]:
+    """What sorts names as people do: `take 2` before `take 10`."""
     parts = re.split(r"(\d+)", path.name.lower())
     return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]

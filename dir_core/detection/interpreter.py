@@ -7,6 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 
+def allowed_threads(useful: int) -> int:
+    """How many threads networks may take: what is useful, or less where OMP_NUM_THREADS says so.
+
+    That variable is how batch systems tell the programs that share a machine to keep to their own cores.
+    """
+    words = os.environ.get("OMP_NUM_THREADS", "").split(",")
+    return min(useful, max(int(words[0]), 1)) if words[0].strip().isdecimal() else useful
+
+
 def load_interpreter(weights: str | os.PathLike[str], threads: int) -> Any:
     """An interpreter on the CPU that is ready to run. It must not be used by two threads at once."""
     from ai_edge_litert.interpreter import Interpreter

@@ -22,10 +22,9 @@ class LandmarkEstimator:
     licence = "Apache-2.0"
     hand_models: dict[Side, HandModel] | None = None
 
-    def __init__(self, mirrored: bool = False, threads: int = 2, box: tuple[float, float, float, float] | None = None):
+    def __init__(self, mirrored: bool = False, box: tuple[float, float, float, float] | None = None):
         """See `HandTracker` for the arguments."""
         self._mirrored = mirrored
-        self._threads = threads
         self._box = box
         self.warnings: list[str] = []
         weights = palm_detector.WEIGHTS.read_bytes() + landmark_network.WEIGHTS.read_bytes()
@@ -38,7 +37,7 @@ class LandmarkEstimator:
         parts: Parts | None = None,
     ) -> LandmarkClip:
         """Follow both hands through the frames of one clip."""
-        with HandTracker(self._mirrored, self._threads, self._box) as tracker:
+        with HandTracker(self._mirrored, box=self._box) as tracker:
             return track_hands(frames, tracker, on_frame, parts)
 
     def read_part(self, part: Mapping[str, NDArray[Any]]) -> LandmarkClip:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dir_core.conventions import KEYPOINT_BONES, KEYPOINTS
 from dir_core.detection.crop import Crop, crop_around_keypoints, whole_picture
+from dir_core.detection.interpreter import allowed_threads
 from dir_core.detection.landmark_network import HandLandmarks, LandmarkNetwork
 from dir_core.detection.palm_detector import Palm, PalmDetector
 from dir_core.errors import FootageError
@@ -101,18 +102,25 @@ class HandTracker:
     missing. Use one tracker for one clip, in order; it holds no pictures.
     """
 
-    def __init__(self, mirrored: bool = False, threads: int = 2, box: tuple[float, float, float, float] | None = None):
+    def __init__(
+        self,
+        mirrored: bool = False,
+        threads: int | None = None,
+        box: tuple[float, float, float, float] | None = None,
+    ):
         """Load the networks.
 
         Args:
             mirrored: the footage is a mirror image (selfie): what looks like a right hand is a left one, and x of
                 the 3D key points is turned back. Pictures and 2D key points stay those of the footage as it is.
-            threads: with two or more, the landmark networks of both hands run side by side.
+            threads: with two or more, the landmark networks of both hands run side by side; the result is the same to
+                the last bit. None for two, or one where OMP_NUM_THREADS allows no more.
             box: x, y, width and height in pixels around both hands where the clip starts, for hands that are too small
                 or too odd to be found in the whole picture. For the first half second hands are looked for in it
                 alone; later, whenever a hand is missing, also in it, where it was drawn and where hands were last.
         """
         self.mirrored = mirrored
+        threads = allowed_threads(2) if threads is None else threads
         self._palms = PalmDetector(threads=threads)
         # Two single-threaded networks side by side beat one network with two threads, twice.
         self._networks = [LandmarkNetwork(threads=1) for _ in range(2 if threads > 1 else 1)]

@@ -434,7 +434,10 @@ def worker_environment(environment: Mapping[str, str] = os.environ) -> dict[str,
 
 
 def start_worker(
-    python: str | os.PathLike[str], folder: Path, paths: Sequence[str | os.PathLike[str]] = ()
+    python: str | os.PathLike[str],
+    folder: Path,
+    paths: Sequence[str | os.PathLike[str]] = (),
+    environment: Mapping[str, str] = os.environ,
 ) -> "subprocess.Popen[bytes]":
     """Start the worker of a job folder. It goes on where an earlier one was stopped.
 
@@ -443,6 +446,7 @@ def start_worker(
     Args:
         python, paths: see `worker_command`.
         folder: see `make_job`.
+        environment: for the worker, before what is meant for another Python is taken out.
 
     Raises:
         OutputError: the folder cannot be written, or a worker runs in it.
@@ -463,7 +467,7 @@ def start_worker(
                 stdout=log,
                 stderr=log,
                 cwd=folder,
-                env=worker_environment(),
+                env=worker_environment(environment),
                 start_new_session=True,  # Ctrl-C in Blender's terminal is not meant for the worker
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )

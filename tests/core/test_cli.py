@@ -97,10 +97,9 @@ def test_output_folder_that_does_not_exist(tmp_path: Path, capsys: pytest.Captur
     assert "nowhere" in assert_one_sentence(capsys)
 
 
-def test_output_that_is_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("capture", FOOTAGE / "one_frame.mp4", "-o", tmp_path) == 2
-    assert_one_sentence(capsys)
-    assert files_of(tmp_path) == []
+def test_output_that_is_a_folder_gets_a_take_named_like_the_footage(tmp_path: Path) -> None:
+    assert run("capture", FOOTAGE / "one_frame.mp4", "-o", tmp_path) == 0
+    assert files_of(tmp_path) == ["one_frame.npz"]
 
 
 @pytest.mark.skipif(not Path("/proc/version").exists(), reason="needs a folder that nobody can write to")
