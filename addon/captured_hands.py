@@ -15,10 +15,12 @@ from dir_core.retargeting.mirror import mirror_points, mirror_rotations, mirror_
 
 from . import hand_rig, keying, layers, rig_layer
 from .bone_poses import read_poses, rotations_at_rest
+from .plain_bones import plain_poses, plain_switch, stands_still
 
 Array = NDArray[Any]
 
 _SAMPLED: Final = "Two-Hand Sampling"  # name of the scene that exists while motion is read
+_QUICK: Final = 0.1  # share of the time that reading curves gets at most; evaluating takes ten times as long
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,22 +105,21 @@ def _captured_curves(armature: Any) -> list[Any]:
 def sample_motion(
     target: Any, captured: Mapping[Side, CapturedHand], wrists: Mapping[Side, str], frames: Array, *, with_target: bool
 ) -> Generator[float, None, dict[Side, Motion]]:
-    """Read what the armatures do on scene frames [K], one frame a step; hands hidden on all of them are left out.
+    """Read what the armatures do on scene frames [K], in small steps; hands hidden on all of them are left out.
 
-    A scene of their own has nothing to evaluate but the armatures and what they hang on, and the user's scene stays on
-    its frame.
+    What nothing but curves moves is read from these. For the rest a scene of its own has nothing to evaluate but the
+    armatures and what they hang on, and the user's scene stays on its frame.
 
     Args:
         target: armature object of the rig.
         captured: the hands to read, by the side of the rig's hand that follows.
         wrists: names of the rig's bones that follow the captured wrists.
         frames: [K] whole scene frames.
-        with_target: also read what the rig does; else `target` and `parent` of the motion mean nothing.
+        with_target: also read what the rig does and where the hands are; else only `poses` of the motion mean anything.
 
     Yields:
         The share of the work that is done, 0..1.
     """
-    moves = with_target and _can_move(target)
     motions = {side: _empty_motion(len(frames)) for side in captured}
     shown = {side: np.zeros(len(frames), bool) for side in captured}
     order = {side: _pose_order(hand) for side, hand in captured.items()}
@@ -126,20 +127,27 @@ def sample_motion(
     try:
         for armature in (*(hand.armature for hand in captured.values()), *([target] if with_target else ())):
             scene.collection.objects.link(armature)
-        for row, frame in enumerate(frames):
-            scene.frame_set(int(frame))
-            graph = scene.view_layers[0].depsgraph
-            for side, hand in captured.items():
+        # What only curves move is read from them; then it need not be evaluated again.
+        slow = dict(captured)
+        parts = len(captured) + with_target
+        for part, (side, hand) in enumerate(captured.items()):
+            steps = _read_plain_hand(motions[side], shown[side], hand, frames, scene, with_target=with_target)
+            if (yield from _as_part(steps, part, parts)):
+                scene.collection.objects.unlink(slow.pop(side).armature)
+        moves = with_target
+        steps = _read_plain_target(motions, target, wrists, frames, scene)
+        if with_target and (yield from _as_part(steps, parts - 1, parts)):
+            scene.collection.objects.unlink(target)
+            moves = False
+        for row, frame in enumerate(frames) if slow or moves else ():
+            graph = _evaluate(scene, frame)
+            for side, hand in slow.items():
                 shown[side][row] = _read_captured(motions[side], row, hand, order[side], graph)
-                if with_target and (moves or row == 0):
-                    _read_target(motions[side], row, target, wrists[side], graph)
-            if row == 0 and with_target and not moves:
-                scene.collection.objects.unlink(target)  # it need not be evaluated again
-            yield (row + 1) / len(frames)
+            for side, motion in motions.items() if moves else ():
+                _read_target(motion, row, target, wrists[side], graph)
+            yield _QUICK + (1.0 - _QUICK) * (row + 1) / len(frames)
     finally:
         bpy.data.scenes.remove(scene)
-    for motion in motions.values() if with_target and not moves else ():
-        motion.target[:], motion.parent[:] = motion.target[0], motion.parent[0]
     return {
         side: _as_shown(hand, _hold_while_hidden(motions[side], shown[side]))
         for side, hand in captured.items()
@@ -163,6 +171,56 @@ def motion_now(target: Any, hand: CapturedHand, wrist: str, graph: Any) -> Motio
     return _as_shown(hand, motion)
 
 
+def _as_part(steps: Generator[float, None, bool], part: int, parts: int) -> Generator[float, None, bool]:
+    """Do a part of the quick work; its share becomes that of all work."""
+    while True:
+        try:
+            share = next(steps)
+        except StopIteration as end:
+            return bool(end.value)
+        yield _QUICK * (part + share) / parts
+
+
+def _read_plain_hand(
+    motion: Motion, shown: Array, hand: CapturedHand, frames: Array, scene: Any, *, with_target: bool
+) -> Generator[float, None, bool]:
+    """Fill in what a hand does, without its scene on every frame; returns whether that is possible."""
+    if with_target and not stands_still(hand.armature):
+        return False
+    hidden = plain_switch(hand.armature, "hide_viewport", frames)
+    poses = yield from plain_poses(hand.armature, hand_rig.bone_names(hand.side), frames)
+    if hidden is None or poses is None:
+        return False
+    shown[:], motion.poses[:] = ~hidden, poses
+    graph = _evaluate(scene, frames[shown.argmax()])  # hidden, it would not be evaluated
+    motion.world[:] = hand.armature.evaluated_get(graph).matrix_world
+    return True
+
+
+def _read_plain_target(
+    motions: Mapping[Side, Motion], target: Any, wrists: Mapping[Side, str], frames: Array, scene: Any
+) -> Generator[float, None, bool]:
+    """Fill in what a rig does, without its scene on every frame; returns whether that is possible."""
+    above = {side: bone.parent.name for side in motions if (bone := target.data.bones[wrists[side]]).parent}
+    moving: dict[Side, Array] = {}
+    if _can_move(target):
+        poses = (yield from plain_poses(target, list(above.values()), frames)) if stands_still(target) else None
+        if poses is None:
+            return False
+        moving = {side: poses[:, row] for row, side in enumerate(above)}
+    graph = _evaluate(scene, frames[0])
+    for side, motion in motions.items():
+        _read_target(motion, slice(None), target, wrists[side], graph)
+        motion.parent[:] = moving.get(side, motion.parent)
+    return True
+
+
+def _evaluate(scene: Any, frame: int) -> Any:
+    """The dependency graph of a scene on a frame."""
+    scene.frame_set(int(frame))
+    return scene.view_layers[0].depsgraph
+
+
 def _empty_motion(count: int) -> Motion:
     return Motion(np.empty((count, 16, 4, 4)), *(np.empty((count, 4, 4)) for _ in range(3)))
 
@@ -175,7 +233,7 @@ def _read_captured(motion: Motion, row: int, hand: CapturedHand, order: list[int
     return not armature.hide_viewport
 
 
-def _read_target(motion: Motion, row: int, target: Any, wrist: str, graph: Any) -> None:
+def _read_target(motion: Motion, row: int | slice, target: Any, wrist: str, graph: Any) -> None:
     rig = target.evaluated_get(graph)
     above = rig.pose.bones[wrist].parent
     motion.target[row] = rig.matrix_world

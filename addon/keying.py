@@ -207,15 +207,21 @@ def key_bones(
 def key_channels(place: Place, frames: Array, channels: Mapping[tuple[str, str, int], Array]) -> None:
     """Key single channels of bones, such as one angle; all keys of these curves are replaced.
 
+    Custom properties are CONSTANT, and keyed where they change.
+
     Args:
         place: of the armature object.
         frames: [K] scene frames, increasing.
-        channels: (bone name, channel such as "rotation_euler", index) -> [K] values.
+        channels: (bone name, channel such as "rotation_euler" or a property_path, index) -> [K] values. An empty bone
+            name is the armature object.
     """
     writer = _CurveWriter(place, None)
     key_types = np.full(len(frames), _KEYFRAME, np.int32)
     for (bone, channel, index), values in channels.items():
-        writer.write(bone_path(bone, channel), index, bone, _plain_keys(frames, values, "BEZIER", key_types))
+        is_property = channel.startswith("[")
+        rows = _changed_rows(values) if is_property else slice(None)
+        keys = _plain_keys(frames[rows], values[rows], "CONSTANT" if is_property else "BEZIER", key_types[rows])
+        writer.write(bone_path(bone, channel), index, bone or "Object", keys)
 
 
 def key_number(owner: Any, path: str, frames: Array, values: Array, *, name: str, action: Any = None) -> Any:
@@ -300,9 +306,18 @@ def curves_of(owner: Any) -> Any:
     return place.curves if place else ()
 
 
+def read_points(curve: Any) -> tuple[Array, Array]:
+    """Scene frames [K] and values [K] of a curve's keys, as float32."""
+    co = _read(curve.keyframe_points, "co")
+    return co[:, 0], co[:, 1]
+
+
 def bone_path(bone: str, channel: str) -> str:
-    """Data path of a bone's channel, such as "location"."""
-    return f'pose.bones["{bpy.utils.escape_identifier(bone)}"].{channel}'
+    """Data path of a bone's channel, such as "location" or a property_path; without a bone, of the object's own."""
+    if not bone:
+        return channel
+    dot = "" if channel.startswith("[") else "."
+    return f'pose.bones["{bpy.utils.escape_identifier(bone)}"]{dot}{channel}'
 
 
 def property_path(name: str) -> str:
