@@ -93,7 +93,7 @@ def key_onto_rig(
     Raises:
         SettingsError: something does not fit together; the message names what. Nothing was changed.
     """
-    _check_target(target, armatures.values())
+    check_target(target, armatures.values())
     pairs = follow_hands(target, armatures, rig_map, wanted)
     captured = {side: pair.captured for side, pair in pairs.items()}
     wrists = {side: pair.rig.wrist for side, pair in pairs.items()}
@@ -153,7 +153,7 @@ def remove_from_rig(target: Any) -> int:
     """
     if not has_hands(target):
         raise SettingsError(f"{target.name} has no keys of captured hands.")
-    _check_target(target, ())
+    check_target(target, ())
     return rig_layer.remove_layer(target)
 
 
@@ -162,7 +162,16 @@ def has_hands(target: Any) -> bool:
     return rig_layer.place_of_layer(target) is not None
 
 
-def _check_target(target: Any, armatures: Iterable[Any]) -> None:
+def check_target(target: Any, armatures: Iterable[Any]) -> None:
+    """Refuse a rig that cannot get hands.
+
+    Args:
+        target: armature object of the rig.
+        armatures: those of the captured hands, or None.
+
+    Raises:
+        SettingsError: it is one of these, linked, mirrored by its scale or in tweak mode.
+    """
     if target in list(armatures):
         raise SettingsError(f"{target.name} is one of the captured hands, choose the armature of your character.")
     if target.library is not None:
