@@ -552,14 +552,9 @@ def _move_result(job: Job, folder: Path) -> Path:
 def _window_of(scene: Any) -> Any | None:
     """A window that shows the scene and in which the user is not in the middle of something."""
     for window in bpy.context.window_manager.windows:
-        if window.scene == scene and not any(map(_is_of_blender, window.modal_operators)):
+        if window.scene == scene and not ticker.is_user_busy(window):
             return window
     return None
-
-
-def _is_of_blender(operator: Any) -> bool:
-    """Whether a modal operator ends with what the user does right now; those of add-ons may run for ever."""
-    return bpy.types.Operator.bl_rna_get_subclass_py(operator.bl_idname) is None
 
 
 # --- folders -------------------------------------------------------------------------------------------------

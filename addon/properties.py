@@ -72,6 +72,20 @@ def _tell_target(self: Any, _context: Any) -> None:
         listener(self.id_data)
 
 
+_preview_listeners: Final[list[Callable[[Any], None]]] = []
+
+
+def listen_to_preview(listener: Callable[[Any], None]) -> None:
+    """Call `listener` with the scene whenever the preview on the rig is switched on or off."""
+    if listener not in _preview_listeners:
+        _preview_listeners.append(listener)
+
+
+def _tell_preview(self: Any, _context: Any) -> None:
+    for listener in _preview_listeners:
+        listener(self.id_data)
+
+
 _take_listeners: Final[list[Callable[[Any], None]]] = []
 
 
@@ -457,6 +471,29 @@ class HandsMappedBone(bpy.types.PropertyGroup):  # type: ignore[misc]
     )
 
 
+class HandsArm(bpy.types.PropertyGroup):  # type: ignore[misc]
+    """What moves one arm of the rig in IK, and the custom property that decides between FK and IK."""
+
+    ik: bpy.props.StringProperty(  # type: ignore[valid-type]
+        name="IK Target", description="Bone of the rig that the hand follows while its arm is in IK"
+    )
+    switch_bone: bpy.props.StringProperty(  # type: ignore[valid-type]
+        name="Switch Bone",
+        description="Bone with the custom property that decides between FK and IK; empty for one of the armature object",
+    )
+    switch: bpy.props.StringProperty(  # type: ignore[valid-type]
+        name="Switch",
+        description="Custom property that decides between FK and IK; empty if the arm has none. It is keyed together with "
+        "the IK target",
+    )
+    switch_fk: bpy.props.FloatProperty(  # type: ignore[valid-type]
+        name="FK", description="Value of the switch for FK", default=0.0
+    )
+    switch_ik: bpy.props.FloatProperty(  # type: ignore[valid-type]
+        name="IK", description="Value of the switch for IK", default=1.0
+    )
+
+
 class HandsRetarget(bpy.types.PropertyGroup):  # type: ignore[misc]
     """The rig that gets the hands of the active take, and how."""
 
@@ -472,6 +509,15 @@ class HandsRetarget(bpy.types.PropertyGroup):  # type: ignore[misc]
     bones: bpy.props.CollectionProperty(type=HandsMappedBone)  # type: ignore[valid-type]
     active_bone: bpy.props.IntProperty(  # type: ignore[valid-type]
         name="Active Bone", default=0, min=0, options={"HIDDEN"}
+    )
+    arm_left: bpy.props.PointerProperty(type=HandsArm)  # type: ignore[valid-type]
+    arm_right: bpy.props.PointerProperty(type=HandsArm)  # type: ignore[valid-type]
+    preview: bpy.props.BoolProperty(  # type: ignore[valid-type]
+        name="Preview",
+        description="Show the captured hands on the rig without keying them; its own pose comes back when this is "
+        "switched off, and is the one that is saved and rendered",
+        default=False,
+        update=_tell_preview,
     )
     use_left: bpy.props.BoolProperty(  # type: ignore[valid-type]
         name="Left Hand", description="Key the left hand of the rig", default=True
@@ -503,6 +549,35 @@ class HandsRetarget(bpy.types.PropertyGroup):  # type: ignore[misc]
             ("angles", "Bend Alike", "Every joint bends by the captured angle, from the rig's own rest pose"),
         ),
         default="directions",
+    )
+    into: bpy.props.EnumProperty(  # type: ignore[valid-type]
+        name="Goes Into",
+        description="What is moved so that the wrist goes where the captured one is",
+        items=(
+            ("AUTO", "Automatic", "The IK target if the arm has one, else the hand's own bone"),
+            ("IK", "IK Target", "The bone that the arm's IK follows; a switch between FK and IK is keyed as well"),
+            ("HAND", "Hand Bone", "The hand's own bone, which may leave its arm"),
+            ("ROOT", "Root", "The topmost bone above the hand, or the armature object; for one hand alone"),
+        ),
+        default="AUTO",
+    )
+    place: bpy.props.EnumProperty(  # type: ignore[valid-type]
+        name="Place",
+        description="Where the hands are",
+        items=(
+            ("SCENE", "As in Scene", "Where the captured hands are in the scene"),
+            (
+                "FIRST",
+                "From First Frame",
+                "Where the rig has them on the first frame, and from there as the captured ones",
+            ),
+        ),
+        default="SCENE",
+    )
+    fit: bpy.props.BoolProperty(  # type: ignore[valid-type]
+        name="Fit to Hand Size",
+        description="A rig with hands twice as large moves them twice as far",
+        default=True,
     )
     wrist_mode: bpy.props.EnumProperty(  # type: ignore[valid-type]
         name="Wrist Turns",
@@ -597,6 +672,7 @@ CLASSES: Final[tuple[type, ...]] = (
     HandsTake,
     HandsReview,
     HandsMappedBone,
+    HandsArm,
     HandsRetarget,
     HandsExport,
     HandsScene,
@@ -615,3 +691,4 @@ def unregister() -> None:
     _footage_listeners.clear()
     _take_listeners.clear()
     _target_listeners.clear()
+    _preview_listeners.clear()

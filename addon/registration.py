@@ -18,6 +18,7 @@ from . import (
     preferences,
     properties,
     review_data,
+    rig_preview,
     strip,
     takes,
     target_rig,
@@ -26,6 +27,7 @@ from . import (
 )
 from .operators import capture as capture_operators
 from .operators import clean_up as clean_up_operators
+from .operators import exchange as exchange_operators
 from .operators import export as export_operators
 from .operators import footage as footage_operators
 from .operators import retarget as retarget_operators
@@ -60,6 +62,7 @@ MODULES: Final[tuple[ModuleType, ...]] = (
     strip,
     curves_view,
     target_rig,
+    rig_preview,
     capture_job,
     capture_preview,
     footage_operators,
@@ -71,6 +74,7 @@ MODULES: Final[tuple[ModuleType, ...]] = (
     takes_panel,
     retarget_operators,
     export_operators,
+    exchange_operators,
     setup_operators,
     mistake_panel,
     footage_panel,

@@ -46,6 +46,16 @@ def is_followed(step: Step) -> bool:
     return step in _running
 
 
+def is_user_busy(window: Any) -> bool:
+    """Whether the user is in the middle of something in a window that ends with what he does right now."""
+    return any(map(_is_of_blender, window.modal_operators))
+
+
+def _is_of_blender(operator: Any) -> bool:
+    """Modal operators of add-ons may run for ever."""
+    return bpy.types.Operator.bl_rna_get_subclass_py(operator.bl_idname) is None
+
+
 def redraw(areas: Iterable[str] = ("VIEW_3D",)) -> None:
     """Draw all areas of these types again soon, in every window."""
     wanted = frozenset(areas)

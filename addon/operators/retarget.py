@@ -10,7 +10,7 @@ from dir_core.errors import SettingsError
 from dir_core.retargeting.detection import fit_map
 from dir_core.retargeting.rig_map import RigMap, load_rig_map, save_rig_map
 
-from .. import retarget, target_rig
+from .. import retarget, rig_preview, target_rig
 from .base import HandsOperator, refuse_poll
 
 _SLICE: Final = 0.04  # seconds of work between two looks at the user; a redraw follows each
@@ -86,17 +86,19 @@ class HANDS_OT_key_onto_rig(HandsOperator):
 
     def run(self, context: Any) -> set[str]:
         """Work for a slice, or to the end where nobody waits."""
+        settings = context.scene.two_hands.retarget
         if self._steps is None:
-            settings = context.scene.two_hands.retarget
             wanted, rig_map = retarget.wanted_of(settings), target_rig.read_map(settings)
             armatures = retarget.captured_armatures(context.scene)
-            self._steps = retarget.key_onto_rig(settings.target, armatures, rig_map, wanted)
+            steps = retarget.key_onto_rig(settings.target, armatures, rig_map, wanted)
+            self._steps = rig_preview.away(steps)
         end = time.perf_counter() + _SLICE
         try:
             while self._timer is None or time.perf_counter() < end:
                 share = next(self._steps)
         except StopIteration as finished:
             done = finished.value
+            settings.preview = False  # the keys show it now, and what becomes of them should be seen
             for note in done.notes:
                 self.report({"WARNING"}, note)
             rig = context.scene.two_hands.retarget.target.name
@@ -133,7 +135,8 @@ class HANDS_OT_remove_from_rig(HandsOperator):
     def run(self, context: Any) -> set[str]:
         """Remove the layer."""
         target = context.scene.two_hands.retarget.target
-        count = retarget.remove_from_rig(target)
+        with rig_preview.put_away():
+            count = retarget.remove_from_rig(target)
         self.tell(f"Removed the keys of {count} bones from {target.name}.")
         return {"FINISHED"}
 

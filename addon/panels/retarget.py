@@ -4,6 +4,7 @@ from typing import Any, ClassVar, Final
 
 import bpy
 
+from .. import rig_preview
 from ..operators import retarget as operators
 from .base import HandsPanel, draw_sentence
 
@@ -53,6 +54,9 @@ class HANDS_PT_retarget(HandsPanel):
         column.prop(settings, "use_right", text="Right")
         column.prop(settings, "mirrored")
         layout.prop(settings, "wrist")
+        layout.prop(settings, "preview", toggle=True, icon="HIDE_OFF" if settings.preview else "HIDE_ON")
+        if settings.preview and rig_preview.problem():
+            draw_sentence(layout, rig_preview.problem(), context.region.width, icon="ERROR")
         row = layout.row(align=True)
         row.operator(operators.HANDS_OT_key_onto_rig.bl_idname, icon="KEY_HLT")
         row.operator(operators.HANDS_OT_remove_from_rig.bl_idname, text="", icon="X")

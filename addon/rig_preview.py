@@ -1,0 +1,442 @@
+"""Shows the captured hands on the rig while scrubbing, before anything is keyed.
+
+No key, constraint, driver or action is made: on every frame the rig's channels get the numbers that keying would give
+them, and shown_pose remembers what they had. Whenever anybody else shall see the rig - a save, a render, whoever keys
+it - they get these back first. What is shown follows settings, takes and keys by comparing, from a timer.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+import bpy
+import numpy as np
+
+from dir_core.conventions import Side
+from dir_core.errors import HandCaptureError, SettingsError
+
+from . import retarget, shown_pose, target_rig, ticker
+from .bone_channels import HandPair, hand_channels
+from .captured_hands import Motion, choose_frames, motion_now
+from .log import LOGGER, note_mistake
+from .properties import listen_to_preview, listen_to_takes, listen_to_target
+
+Result = TypeVar("Result")
+
+_TICK: Final = 0.1  # seconds between two looks at what could have changed; a look takes half a millisecond
+
+
+@dataclass(frozen=True, eq=False)
+class _Following:
+    """What a rig follows, for certain settings.
+
+    Attributes:
+        digest: of the settings.
+        wanted: what is taken over.
+        pairs: the rig's hands with the captured ones.
+    """
+
+    digest: bytes
+    wanted: retarget.Wanted
+    pairs: dict[Side, HandPair]
+
+    @property
+    def needs_rig(self) -> bool:
+        """Whether what is shown depends on where the rig itself is."""
+        return self.wanted.wrist != "NONE"
+
+
+@dataclass
+class _State:
+    """What is remembered between frames; all of it can be made again.
+
+    Attributes:
+        following: the last one.
+        held: the last motion of each hand, for frames on which it is hidden.
+        captured: what the captured hands did when they were shown last.
+        rig: where the rig was after that; None before anybody looked.
+        touched: bones that the user has posed since the frame changed.
+        away: how many have asked to see the rig as it is.
+        problem: why nothing is shown.
+    """
+
+    following: _Following | None = None
+    held: dict[Side, Motion] = field(default_factory=dict)
+    captured: bytes = b""
+    rig: bytes | None = None
+    touched: set[str] = field(default_factory=set)
+    away: int = 0
+    is_rendering: bool = False
+    problem: str = ""
+
+    def forget(self) -> None:
+        """Forget all that refers to data-blocks."""
+        self.following, self.captured, self.rig = None, b"", None
+        self.held.clear()
+        self.touched.clear()
+
+
+_state: Final = _State()
+
+
+def problem() -> str:
+    """Why the preview shows nothing, in one sentence; "" while it does."""
+    return _state.problem
+
+
+@contextlib.contextmanager
+def put_away() -> Iterator[None]:
+    """Every rig as it is without the preview, for as long as this lasts."""
+    _state.away += 1
+    try:
+        _put_all_back()
+        yield
+    finally:
+        _state.away -= 1
+        _come_back()
+
+
+def away(steps: Generator[float, None, Result]) -> Generator[float, None, Result]:
+    """Take steps that read or change the rig while the preview is put away."""
+    with put_away():
+        return (yield from steps)
+
+
+# --- what is shown ---------------------------------------------------------------------------------------------
+
+
+def _open_views() -> list[tuple[Any, Any]]:
+    """Every scene that a window shows, with its view layer."""
+    windows = bpy.context.window_manager.windows
+    views = {window.scene.name_full: (window.scene, window.view_layer) for window in windows}
+    return [*views.values()] or [(bpy.context.scene, bpy.context.view_layer)]
+
+
+def _is_wanted(scene: Any, layer: Any) -> bool:
+    settings = scene.two_hands.retarget
+    target = settings.target
+    return (
+        settings.preview
+        and target is not None
+        and not _state.away
+        and not _state.is_rendering
+        and target.mode != "EDIT"
+        and layer.objects.get(target.name) == target
+    )
+
+
+def _show(scene: Any, graph: Any) -> None:
+    """Show on a scene's rig what the captured hands do in its evaluated graph.
+
+    Raises:
+        SettingsError: something does not fit together.
+    """
+    target, following = scene.two_hands.retarget.target, _follow(scene)
+    values: dict[tuple[str, str, int], float] = {}
+    motions = _read_motions(target, following, graph)
+    if not motions:
+        raise SettingsError("The captured hands are hidden here, show them in the viewport for the preview.")
+    for side, motion in motions.items():
+        channels = hand_channels(target, following.pairs[side], motion, following.wanted).values
+        values |= {key: float(numbers[0]) for key, numbers in channels.items() if key[0] not in _state.touched}
+    share = _share(following, scene.frame_current)
+    shown_pose.show(target, values if share > 0.0 else {}, share)
+
+
+def _follow(scene: Any) -> _Following:
+    """What the rig of a scene follows; made again only when a setting has changed."""
+    settings = scene.two_hands.retarget
+    armatures = retarget.captured_armatures(scene)
+    digest = _digest_of(settings, armatures)
+    if _state.following is None or _state.following.digest != digest:
+        _state.forget()
+        retarget.check_target(settings.target, armatures.values())
+        wanted = retarget.wanted_of(settings)
+        pairs = retarget.follow_hands(settings.target, armatures, target_rig.read_map(settings), wanted)
+        _state.following = _Following(digest, wanted, pairs)
+    return _state.following
+
+
+def _digest_of(settings: Any, armatures: dict[Side, Any]) -> bytes:
+    hands = [armature and armature.session_uid for armature in armatures.values()]
+    return hashlib.blake2b(repr((hands, _values_of(settings))).encode(), digest_size=16).digest()
+
+
+def _values_of(group: Any) -> list[Any]:
+    """Every value in a group of registered properties, those of its lists and groups included."""
+    values: list[Any] = []
+    for name in _names_of(type(group)):
+        value = getattr(group, name)
+        if isinstance(value, bpy.types.ID):
+            values.append(value.session_uid)
+        elif isinstance(value, bpy.types.PropertyGroup):
+            values.append(_values_of(value))
+        elif isinstance(value, bpy.types.bpy_prop_collection):
+            values.append([_values_of(each) for each in value])
+        else:
+            values.append(tuple(value) if isinstance(value, bpy.types.bpy_prop_array) else value)
+    return values
+
+
+_names: Final[dict[type, tuple[str, ...]]] = {}
+
+
+def _names_of(kind: type) -> tuple[str, ...]:
+    if kind not in _names:
+        _names[kind] = tuple(each.identifier for each in kind.bl_rna.properties if each.identifier != "rna_type")
+    return _names[kind]
+
+
+def _read_motions(target: Any, following: _Following, graph: Any) -> dict[Side, Motion]:
+    """What each hand does now; where it is hidden, what it did when it was seen last."""
+    for side, pair in following.pairs.items():
+        is_there = pair.captured.armature.evaluated_get(graph).is_evaluated  # not in a collection that is left out
+        motion = motion_now(target, pair.captured, pair.rig.wrist, graph) if is_there else None
+        if motion is not None:
+            _state.held[side] = motion
+    return {side: _state.held[side] for side in following.pairs if side in _state.held}
+
+
+def _share(following: _Following, frame: int) -> float:
+    """How much of the hands is seen on a frame: their weight, less while they fade, nothing outside of the range."""
+    wanted = following.wanted
+    if wanted.span is None and not wanted.fade:
+        return wanted.weight
+    frames = choose_frames((pair.captured for pair in following.pairs.values()), wanted.span)
+    first, last = int(frames[0]), int(frames[-1])
+    fade = min(wanted.fade, (last - first) // 2)
+    if not first <= frame <= last:
+        return 0.0 if fade or wanted.span else wanted.weight
+    return wanted.weight * min(1.0, (frame - first) / fade, (last - frame) / fade) if fade else wanted.weight
+
+
+def _put_all_back() -> None:
+    for target in shown_pose.showing():
+        shown_pose.put_back(target)
+
+
+# --- what follows what -----------------------------------------------------------------------------------------
+
+
+def _renew() -> None:
+    """Show the preview of every open scene anew, and put back what nobody previews."""
+    views = [(scene, layer) for scene, layer in _open_views() if _is_wanted(scene, layer)]
+    targets = [scene.two_hands.retarget.target for scene, _ in views]
+    for target in shown_pose.showing():
+        if target not in targets:
+            shown_pose.put_back(target)
+    _state.problem = ""
+    for scene, layer in views:
+        _tell_problems(scene, _renew_scene, scene, layer)
+
+
+def _renew_scene(scene: Any, layer: Any) -> None:
+    target, following = scene.two_hands.retarget.target, _follow(scene)
+    _state.touched |= shown_pose.changed_bones(target)
+    if following.needs_rig:
+        shown_pose.put_back(target)
+    layer.update()
+    _show(scene, layer.depsgraph)
+    _state.captured, _state.rig = _captured_bytes(following, layer.depsgraph), None
+
+
+def _look() -> float | None:
+    """One look from the timer: show anew where something has changed."""
+    views = [(scene, layer) for scene, layer in _open_views() if scene.two_hands.retarget.preview]
+    if not views or _state.away or _state.is_rendering:
+        _renew()
+        return None
+    if not _is_busy() and any(_has_changed(scene, layer) for scene, layer in views):
+        _renew()
+    return _TICK
+
+
+def _has_changed(scene: Any, layer: Any) -> bool:
+    """Whether what is shown is not what should be: settings, mode of the rig, captured hands, place of the rig."""
+    target, following = scene.two_hands.retarget.target, _state.following
+    if not _is_wanted(scene, layer):
+        return bool(shown_pose.showing())
+    if (
+        _state.problem
+        or following is None
+        or following.digest != _digest_of(scene.two_hands.retarget, retarget.captured_armatures(scene))
+    ):
+        return True
+    layer.update()
+    rig = _rig_bytes(target, following, layer.depsgraph)
+    if _state.rig is None:
+        _state.rig = rig
+    return rig != _state.rig or _captured_bytes(following, layer.depsgraph) != _state.captured
+
+
+def _captured_bytes(following: _Following, graph: Any) -> bytes:
+    """What the captured hands do, to compare."""
+    parts = []
+    for pair in following.pairs.values():
+        armature = pair.captured.armature.evaluated_get(graph)
+        values = np.empty(16 * len(armature.pose.bones), np.float32)
+        armature.pose.bones.foreach_get("matrix", values)
+        parts.append(values.tobytes() + repr((armature.hide_viewport, armature.matrix_world)).encode())
+    return b"".join(parts)
+
+
+def _rig_bytes(target: Any, following: _Following, graph: Any) -> bytes:
+    """Where the rig's wrists hang, to compare; fingers do not depend on it."""
+    if not following.needs_rig:
+        return b""
+    rig = target.evaluated_get(graph)
+    above = [rig.pose.bones[pair.rig.wrist].parent for pair in following.pairs.values()]
+    return repr((rig.matrix_world, [bone and bone.matrix for bone in above])).encode()
+
+
+def _is_busy() -> bool:
+    """Whether the user is in the middle of something, such as posing the rig, or the frames run anyway."""
+    windows = bpy.context.window_manager.windows
+    return any(window.screen.is_animation_playing or ticker.is_user_busy(window) for window in windows)
+
+
+def _tell_problems(scene: Any, step: Callable[..., None], *arguments: Any) -> None:
+    """Take a step; what does not fit together is told in the panel, a defect ends the preview."""
+    target = scene.two_hands.retarget.target
+    try:
+        step(*arguments)
+    except HandCaptureError as error:
+        _state.problem = str(error)
+        shown_pose.put_back(target)
+    except Exception:
+        LOGGER.exception("The preview on %s failed", target.name)
+        note_mistake("A defect of the add-on ended the preview on the rig, the log says where.")
+        scene.two_hands.retarget.preview = False
+
+
+def _come_back() -> None:
+    """Show the preview again: soon, or at once where there is no window."""
+    if bpy.app.background:
+        _renew()
+    else:
+        ticker.follow(_look)
+
+
+# --- what Blender tells ----------------------------------------------------------------------------------------
+
+
+def _is_open(scene: Any) -> Any:
+    """The view layer of a scene that is shown and previewed, else None."""
+    return next((layer for each, layer in _open_views() if each == scene and _is_wanted(scene, layer)), None)
+
+
+@bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
+def _before_frame(scene: Any, *_: Any) -> None:
+    """Let the new frame begin with the rig as it is."""
+    if _is_open(scene) is None:
+        return
+    target = scene.two_hands.retarget.target
+    _state.touched.clear()
+    following = _state.following
+    # Where nothing animates the rig and nobody reads it, one evaluation a frame is saved.
+    if target.animation_data or following is None or following.needs_rig:
+        shown_pose.put_back(target)
+
+
+@bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
+def _after_frame(scene: Any, graph: Any = None) -> None:
+    """Show what the captured hands do on the new frame."""
+    layer = _is_open(scene)
+    if layer is not None:
+        _state.problem = ""
+        _tell_problems(scene, _show_frame, scene, graph or layer.depsgraph)
+
+
+def _show_frame(scene: Any, graph: Any) -> None:
+    _show(scene, graph)
+    following = _follow(scene)
+    _state.captured, _state.rig = _captured_bytes(following, graph), None
+
+
+@bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
+def _after_update(_scene: Any, graph: Any) -> None:
+    """Bones may rest elsewhere."""
+    if _state.following is not None and graph.id_type_updated("ARMATURE"):
+        _state.following = None
+
+
+def _on_choice(_scene: Any) -> None:
+    _renew()
+    _come_back()
+
+
+@bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
+def _after_undo(*_: Any) -> None:
+    """What is shown and what was there before came back together; only compare anew."""
+    _state.forget()
+    _come_back()
+
+
+@bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
+def _after_load(*_: Any) -> None:
+    """A file begins without a preview, also one that was recovered."""
+    _state.forget()
+    _state.is_rendering, _state.problem = False, ""
+    for scene in bpy.data.scenes:
+        if scene.library is None and scene.two_hands.retarget.preview:
+            scene.two_hands.retarget.preview = False
+    _put_all_back()
+
+
+@bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
+def _before_save(*_: Any) -> None:
+    _put_all_back()
+
+
+@bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
+def _after_save(*_: Any) -> None:
+    _state.forget()
+    _come_back()
+
+
+@bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
+def _before_render(*_: Any) -> None:
+    _state.is_rendering = True
+    _put_all_back()
+
+
+@bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
+def _after_render(*_: Any) -> None:
+    _state.is_rendering = False
+    _state.forget()
+    _come_back()
+
+
+_HANDLERS: Final = (
+    ("frame_change_pre", _before_frame),
+    ("frame_change_post", _after_frame),
+    ("depsgraph_update_post", _after_update),
+    ("undo_post", _after_undo),
+    ("redo_post", _after_undo),
+    ("load_post", _after_load),
+    ("save_pre", _before_save),
+    ("save_post", _after_save),
+    ("save_post_fail", _after_save),
+    ("render_init", _before_render),
+    ("render_complete", _after_render),
+    ("render_cancel", _after_render),
+)
+
+
+def register() -> None:
+    """Follow frames, choices, files and renders."""
+    listen_to_preview(_on_choice)
+    listen_to_target(_on_choice)
+    listen_to_takes(_on_choice)
+    for name, handler in _HANDLERS:
+        getattr(bpy.app.handlers, name).append(handler)
+
+
+def unregister() -> None:
+    """Leave every rig as it is without the preview."""
+    for name, handler in _HANDLERS:
+        getattr(bpy.app.handlers, name).remove(handler)
+    _put_all_back()
+    _state.forget()
