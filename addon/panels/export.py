@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from ..operators.exchange import HANDS_OT_export_parameters
 from ..operators.export import HANDS_OT_export, HANDS_OT_save_clean_take
 from .base import HandsPanel
 
@@ -20,6 +21,7 @@ class HANDS_PT_export(HandsPanel):
         layout.prop(settings, "format")
         layout.prop(settings, "range")
         layout.operator(HANDS_OT_export.bl_idname, icon="EXPORT")
+        layout.operator(HANDS_OT_export_parameters.bl_idname, icon="SPREADSHEET")
         layout.operator(HANDS_OT_save_clean_take.bl_idname, icon="FILE_TICK")
 
 

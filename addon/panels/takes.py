@@ -40,6 +40,7 @@ def draw_takes(context: Any, layout: Any) -> None:
     buttons = row.column(align=True)
     buttons.operator("hands.add_take", text="", icon="ADD")
     buttons.operator("hands.remove_take", text="", icon="REMOVE")
+    buttons.operator("hands.import_results", text="", icon="IMPORT")
     buttons.separator()
     buttons.operator("hands.refresh_takes", text="", icon="FILE_REFRESH")
     buttons.operator("hands.collect_takes", text="", icon="PACKAGE")

@@ -17,7 +17,10 @@ import pytest
 
 import addon
 from addon import capture_job, footage_view, gpu_runtime, log, registration, take_keys, takes
+from dir_core.exchange.parameters import save_mano
+from dir_core.hand_model import open_hand_models
 from dir_core.retargeting.rig_map import known_rig_maps
+from dir_core.take import load_take
 from dir_core.worker.protocol import JobRequest
 from tests.blender.stage import DEMO, add_hands, load_footage, use_own_user_folder, write_take
 from tests.blender.undo import assert_one_undo_step, differences, file_state
@@ -279,6 +282,17 @@ def a_clean_take_to_save(folder: Path, patch: Patch) -> Values:
     return {"filepath": str(folder / "clean.npz")}
 
 
+def results_of_another_program(folder: Path, _patch: Patch) -> Values:
+    path = folder / "landmarks.npz"
+    save_mano(load_take(write_take(folder / "take.npz")), open_hand_models(), path)
+    return {"filepath": str(path), "build": False}
+
+
+def parameters_to_export(folder: Path, patch: Patch) -> Values:
+    take_without_rigs(folder, patch)
+    return {"filepath": str(folder / "hands.json"), "kind": "SMPLX"}
+
+
 def hands_to_export(folder: Path, patch: Patch) -> Values:
     with_hands(folder, patch)
     return {"filepath": str(folder / "hands.fbx")}
@@ -363,6 +377,8 @@ SCENARIOS: dict[str, Scenario] = {
     "hands.load_rig_map": character_and_map,
     "hands.export": hands_to_export,
     "hands.save_clean_take": a_clean_take_to_save,
+    "hands.export_parameters": parameters_to_export,
+    "hands.import_results": results_of_another_program,
     "hands.set_up_runtime": runtime_that_does_nothing,
     "hands.cancel_runtime": running_setup,
     "hands.test_runtime": runtime_that_does_nothing,
