@@ -213,6 +213,8 @@ def _run_capture(options: argparse.Namespace) -> None:
     if is_batch(options.footage, options.output):
         from dir_core.batch.command_line import capture_many
 
+        if options.report:
+            check_output(options.report)
         figures = functools.partial(_write_report, options.report) if options.report else None
         capture_many(
             options.footage,

@@ -23,9 +23,12 @@ from dir_core.batch.run import LostError, StoppedError
 from dir_core.capture_settings import CaptureSettings
 from dir_core.errors import SettingsError
 from dir_core.take import write_whole
+from dir_core.worker.job import EventLog, run_job
 from dir_core.worker.protocol import CHUNKS, LOG, REQUEST, RESULT, Event, EventReader, JobError
 
 _NEWS_PERIOD = 0.5  # seconds between two messages of a task, and between two questions of the driver
+_PATIENCE = 5.0  # seconds for an answer of the board
+_OBJECT_STORE = 200_000_000  # bytes, on this machine; a take of a minute is 3 MB
 _MOST_AT_ONCE = 200  # clips that the driver follows; a cluster that grows does so while tasks wait
 _NOT_SENT = ["**/__pycache__", "**/demo"]  # of the program, to the machines of a cluster
 
@@ -73,8 +76,7 @@ def capture_there(files: Files, board: Any, job: str) -> tuple[str, list[str], F
     Returns:
         Name of the machine, last events, last files: the take or the log among them.
     """
-    from dir_core.worker.job import EventLog, run_job
-
+    ray = need_ray()
     with tempfile.TemporaryDirectory(prefix="two_hand_capture_") as home:
         folder = Path(home)
         _write_files(folder, files)
@@ -82,12 +84,13 @@ def capture_there(files: Files, board: Any, job: str) -> tuple[str, list[str], F
         events.tell(Event(time=time.time(), stage="started", pid=os.getpid()))
         courier = Courier(folder, files)
         ended = threading.Event()
+        told: list[Any] = []  # what becomes of the last message
 
         def tell_news() -> None:
             while not ended.wait(_NEWS_PERIOD):
                 lines, new = courier.collect()
                 if lines or new:
-                    board.tell.remote(job, lines, new)
+                    told[:] = [board.tell.remote(job, lines, new)]
 
         telling = threading.Thread(target=tell_news, name="news", daemon=True)
         telling.start()
@@ -97,6 +100,8 @@ def capture_there(files: Files, board: Any, job: str) -> tuple[str, list[str], F
         finally:
             ended.set()
             telling.join()
+        with contextlib.suppress(ray.exceptions.RayError):  # the driver asks for the last time once this task is over
+            ray.get(told, timeout=_PATIENCE)
         lines, new = courier.collect()
         last = {name: (folder / name).read_bytes() for name in (RESULT, LOG) if (folder / name).exists()}
         return socket.gethostname(), lines, new | last
@@ -148,6 +153,7 @@ class RayEngine:
                     "local",
                     num_cpus=self.jobs,
                     include_dashboard=False,
+                    object_store_memory=_OBJECT_STORE,
                     runtime_env={"env_vars": {"PYTHONPATH": str(program)}},
                     **quiet,
                 )
@@ -167,15 +173,20 @@ class RayEngine:
     def capture(self, folder: Path, on_event: Callable[[Event], None], stop: threading.Event) -> JobError | None:
         """See `Engine.capture`."""
         ray, job, last = self._ray, uuid.uuid4().hex, None
+        events = EventLog(folder)
+
+        def follow(event: Event) -> None:
+            events.tell(event)
+            on_event(event)
+
         files = {REQUEST: (folder / REQUEST).read_bytes(), **dict(_read_parts(folder))}
         task = self._task.remote(files, self._board, job)
         try:
             while not ray.wait([task], timeout=_NEWS_PERIOD)[0]:
-                self._hear(job, folder, on_event)
+                self._hear(job, folder, follow)
                 if stop.is_set():
-                    ray.cancel(task, force=True)
                     raise StoppedError
-            self._hear(job, folder, on_event)
+            self._hear(job, folder, follow)
             machine, lines, files = ray.get(task)
         except ray.exceptions.RayTaskError as error:
             return JobError("task", f"The task could not run on the cluster: {_last_line(error)}.")
@@ -183,9 +194,12 @@ class RayEngine:
             return JobError("task", f"The cluster cannot take the task: {_first_line(error)}.")
         except ray.exceptions.RayError as error:
             raise LostError(f"The worker of the cluster that captured it was lost ({type(error).__name__}).") from error
+        except BaseException:
+            ray.cancel(task, force=True)
+            raise
         _write_files(folder, files)
         for last in map(Event.from_json, lines):
-            on_event(last)
+            follow(last)
         if last is None or last.stage != "ended":
             raise LostError(f"The task on {machine} ended without a word.")
         if last.error is not None and last.error.code == "footage":
@@ -195,7 +209,7 @@ class RayEngine:
     def _hear(self, job: str, folder: Path, on_event: Callable[[Event], None]) -> None:
         """Write down and pass on what a task has told since the last time."""
         try:
-            news = self._ray.get(self._board.hear.remote(job), timeout=10 * _NEWS_PERIOD)
+            news = self._ray.get(self._board.hear.remote(job), timeout=_PATIENCE)
         except self._ray.exceptions.RayError:  # the board is lost or late; only news
             return
         for lines, files in news:

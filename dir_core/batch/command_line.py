@@ -65,7 +65,7 @@ def capture_many(
 
         def watch(batch: Batch) -> None:
             for row in batch.rows:
-                if row.state != "waiting" and row.clip.name not in told:
+                if row.state != "not begun" and row.clip.name not in told:
                     told.add(row.clip.name)
                     bar.write(f"[{len(told)}/{len(clips)}] {finished_line(row)}", file=sys.stderr)
             bar.set_postfix_str(running_line(batch), refresh=False)

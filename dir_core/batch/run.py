@@ -27,7 +27,7 @@ from dir_core.parts import parts_folder
 from dir_core.take import Take, load_take, write_whole
 from dir_core.worker.protocol import CHUNKS, LOCK, LOG, RESULT, Event, JobError, JobLock, JobRequest, make_job
 
-State = Literal["waiting", "captured", "there already", "failed", "stopped"]
+State = Literal["not begun", "captured", "there already", "failed", "stopped"]
 
 _TRIES = 3  # of a clip whose process is lost again and again: then it is the clip's own fault
 _BUSY_PAUSE = 0.5  # seconds before a clip that another batch works on is asked for again
@@ -85,7 +85,7 @@ class Row:
     """
 
     clip: Clip
-    state: State = "waiting"
+    state: State = "not begun"
     take: Path | None = None
     frames: int = 0
     seconds: float = 0.0

@@ -14,7 +14,8 @@ def finished_line(row: Row) -> str:
     """One line about a clip that is done with."""
     if row.state != "captured":
         return f"{row.clip.name}: {row.state}{'. ' + row.sentences[0] if row.sentences else '.'}"
-    return f"{row.clip.name}: {row.frames} frames, {row.frames_per_second:.0f} frames/s, both hands {row.both:.1%}."
+    frames = f"{row.frames} frame{'s' if row.frames > 1 else ''}"
+    return f"{row.clip.name}: {frames}, {row.frames_per_second:.0f} frames/s, both hands {row.both:.1%}."
 
 
 def running_line(batch: Batch) -> str:
@@ -30,7 +31,7 @@ def running_line(batch: Batch) -> str:
 
 def clips_done(batch: Batch) -> float:
     """Clips that are done with, those that run by their share."""
-    whole = sum(row.state != "waiting" for row in batch.rows)
+    whole = sum(row.state != "not begun" for row in batch.rows)
     shares = (each.done / each.expected for each in batch.running.copy().values() if each.expected)
     return whole + sum(min(share, 0.99) for share in shares)
 
