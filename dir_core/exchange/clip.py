@@ -20,7 +20,7 @@ from dir_core.take import SCHEMA, HandTrack, Take
 Array = NDArray[Any]
 
 _MOST_FRAMES: Final = 1_000_000  # nine hours at 30 fps; a frame index beyond is no index
-_SHORTEST_STEP: Final = 1e-3  # seconds; no camera is faster, so shorter steps are in another unit
+_STEPS: Final = (1e-3, 10.0)  # seconds between frames; outside of them no camera works, and the unit is another one
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,7 @@ def choose_times(
         time = np.asarray(stated, np.float64)
         if not np.isfinite(time).all() or np.any(np.diff(time) <= 0):
             raise ExchangeError("The times in the file do not increase, give the frame rate instead (--frame-rate).")
-        if len(time) > 1 and np.median(np.diff(time)) < _SHORTEST_STEP:
+        if len(time) > 1 and not _STEPS[0] <= np.median(np.diff(time)) <= _STEPS[1]:
             raise ExchangeError(
                 "The times in the file are in an unknown unit, give the frame rate instead (--frame-rate)."
             )

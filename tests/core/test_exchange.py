@@ -741,7 +741,7 @@ def test_every_broken_text_is_one_sentence(text: str, sentence: str, tmp_path: P
 def test_times_nobody_knows(seen_and_true: tuple[Take, Take], tmp_path: Path) -> None:
     frames = landmark_frames(seen_and_true[0])[:5]
     path = tmp_path / "landmarks.json"
-    for unit, sentence in ((1e-3, "unknown unit"), (-1.0, "do not increase")):
+    for unit, sentence in ((1e-3, "unknown unit"), (1e6, "unknown unit"), (-1.0, "do not increase")):
         path.write_text(json.dumps([{**frame, "timestamp_ms": unit * frame["timestamp_ms"]} for frame in frames]))
         with pytest.raises(ExchangeError, match=sentence):
             import_results(path, ImportSettings(image_size=SIZE))
