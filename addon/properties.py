@@ -13,6 +13,7 @@ import bpy
 from dir_core.clean_up.key_reduction import DEFAULT_ANGLE
 from dir_core.clean_up.settings import CleanUpSettings
 from dir_core.conventions import DEFAULT_HAND_LENGTH, SIDES
+from dir_core.retargeting.calibration import LARGEST_RANGE, SMALLEST_RANGE
 
 SCENE_PROPERTY: Final = "two_hands"
 """`scene.two_hands` holds everything below."""
@@ -494,6 +495,27 @@ class HandsArm(bpy.types.PropertyGroup):  # type: ignore[misc]
     )
 
 
+class HandsCalibratedFinger(bpy.types.PropertyGroup):  # type: ignore[misc]
+    """What was calibrated on one finger of the rig. `name` is shown."""
+
+    side: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
+    finger: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
+    bones: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
+    captured: bpy.props.FloatVectorProperty(size=12, options={"HIDDEN"})  # type: ignore[valid-type]
+    posed: bpy.props.FloatVectorProperty(size=12, options={"HIDDEN"})  # type: ignore[valid-type]
+    offset: bpy.props.FloatProperty(options={"HIDDEN"})  # type: ignore[valid-type]
+    ranges: bpy.props.FloatVectorProperty(  # type: ignore[valid-type]
+        name="Range",
+        description="How many times as far as the captured joints the rig's bones bend, knuckle first",
+        size=3,
+        default=(1.0, 1.0, 1.0),
+        min=SMALLEST_RANGE,
+        max=LARGEST_RANGE,
+        step=1,
+        precision=2,
+    )
+
+
 class HandsRetarget(bpy.types.PropertyGroup):  # type: ignore[misc]
     """The rig that gets the hands of the active take, and how."""
 
@@ -509,6 +531,35 @@ class HandsRetarget(bpy.types.PropertyGroup):  # type: ignore[misc]
     bones: bpy.props.CollectionProperty(type=HandsMappedBone)  # type: ignore[valid-type]
     active_bone: bpy.props.IntProperty(  # type: ignore[valid-type]
         name="Active Bone", default=0, min=0, options={"HIDDEN"}
+    )
+    metacarpals: bpy.props.CollectionProperty(type=HandsMappedBone)  # type: ignore[valid-type]
+    calibration: bpy.props.CollectionProperty(type=HandsCalibratedFinger)  # type: ignore[valid-type]
+    active_finger: bpy.props.IntProperty(  # type: ignore[valid-type]
+        name="Active Finger", default=0, min=0, options={"HIDDEN"}
+    )
+    calibrated_hand: bpy.props.EnumProperty(  # type: ignore[valid-type]
+        name="Hand",
+        description="Which hand of the rig is calibrated",
+        items=(
+            ("both", "Both", "Both hands"),
+            *((side, side.title(), f"The {side} hand") for side in SIDES),
+        ),
+        default="both",
+    )
+    palm_share: bpy.props.FloatProperty(  # type: ignore[valid-type]
+        name="Cup Palm",
+        description="Share of the bend of ring and little finger that the bones in the palm take over; "
+        "15 % is a human hand's",
+        subtype="FACTOR",
+        min=0.0,
+        max=0.5,
+        default=0.0,
+    )
+    ik_limits: bpy.props.BoolProperty(  # type: ignore[valid-type]
+        name="IK Limits",
+        description="Fingers also stay inside the limits that the rig has for IK; its Limit Rotation constraints "
+        "always count",
+        default=True,
     )
     arm_left: bpy.props.PointerProperty(type=HandsArm)  # type: ignore[valid-type]
     arm_right: bpy.props.PointerProperty(type=HandsArm)  # type: ignore[valid-type]
@@ -672,6 +723,7 @@ CLASSES: Final[tuple[type, ...]] = (
     HandsTake,
     HandsReview,
     HandsMappedBone,
+    HandsCalibratedFinger,
     HandsArm,
     HandsRetarget,
     HandsExport,

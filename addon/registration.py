@@ -25,6 +25,7 @@ from . import (
     ticker,
     translations,
 )
+from .operators import calibrate as calibrate_operators
 from .operators import capture as capture_operators
 from .operators import clean_up as clean_up_operators
 from .operators import exchange as exchange_operators
@@ -73,6 +74,7 @@ MODULES: Final[tuple[ModuleType, ...]] = (
     review_operators,
     takes_panel,
     retarget_operators,
+    calibrate_operators,
     export_operators,
     exchange_operators,
     setup_operators,

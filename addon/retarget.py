@@ -5,8 +5,11 @@ rig_layer keeps on the rig.
 """
 
 from collections.abc import Generator, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dir_core.conventions import SIDES, Side
 from dir_core.errors import SettingsError
@@ -14,9 +17,26 @@ from dir_core.retargeting.mirror import other_side
 from dir_core.retargeting.rig_map import RigMap
 
 from . import rig_layer, takes
-from .bone_channels import HandChannels, HandPair, Transfer, hand_channels, pair_hands
-from .captured_hands import choose_frames, is_constrained, read_hand, sample_motion
+from .bone_channels import (
+    HandChannels,
+    HandPair,
+    Transfer,
+    find_anchor,
+    hand_channels,
+    on_rig,
+    pair_hands,
+    wrist_places,
+)
+from .bone_limits import hides_keys
+from .captured_hands import choose_frames, read_hand, sample_motion
+from .stand_in import sample_rig
 from .target_rig import rest_hand
+from .wrist_targets import bones_to_read, choose_goals, count_beyond_reach, shown_places
+
+Array = NDArray[Any]
+Result = TypeVar("Result")
+
+_NOTICED: Final = 0.1  # degrees from which on a limit counts as having held a bone
 
 
 @dataclass(frozen=True)
@@ -61,6 +81,11 @@ def wanted_of(settings: Any) -> Wanted:
         wrist=settings.wrist,
         fingers=settings.fingers,
         wrist_mode=settings.wrist_mode,
+        palm_share=settings.palm_share,
+        ik_limits=settings.ik_limits,
+        into=settings.into,
+        place=settings.place,
+        fit=settings.fit,
         span=(settings.first, settings.last) if settings.use_range else None,
         weight=settings.weight,
         fade=settings.fade,
@@ -97,21 +122,37 @@ def key_onto_rig(
     pairs = follow_hands(target, armatures, rig_map, wanted)
     captured = {side: pair.captured for side, pair in pairs.items()}
     wrists = {side: pair.rig.wrist for side, pair in pairs.items()}
-    if wanted.wrist == "POSITION":
-        _check_movable(target, wrists.values())
     frames = choose_frames(captured.values(), wanted.span)
 
-    notes: list[str] = []
-    motions = yield from sample_motion(target, captured, wrists, frames, with_target=wanted.wrist != "NONE")
+    notes = [note for pair in pairs.values() for note in pair.goal.notes]
+    by_itself = wanted.wrist != "NONE" and _needs_stand_in(target, pairs.values(), rig_map)
+    with_target = wanted.wrist != "NONE" and not by_itself
+    motions = yield from sample_motion(target, captured, wrists, frames, with_target=with_target)
     for side in set(captured) - set(motions):
         notes.append(f"The {captured[side].side} hand is hidden on all these frames and was left out.")
     if not motions:
         raise SettingsError("The captured hands are hidden on all these frames, show them or choose another range.")
 
-    keyed: dict[Side, HandChannels] = {}
-    for side, motion in motions.items():
-        keyed[side] = hand_channels(target, pairs[side], motion, wanted)
-        yield 1.0
+    rig, keyed = None, dict[Side, HandChannels]()
+    for is_settled in (False, True):
+        if by_itself:
+            # A hand below an arm that is moved turns as that arm then lies: this is seen with the arm's keys.
+            names = bones_to_read(
+                target, [pairs[side].goal for side in motions], [rig_map.hands[side] for side in motions]
+            )
+            moved = {side: each.values for side, each in keyed.items()}
+            rig = yield from sample_rig(target, names, frames, moved)
+            motions = {side: on_rig(motion, captured[side], rig) for side, motion in motions.items()}
+        for side, motion in motions.items():
+            keyed[side] = hand_channels(target, pairs[side], motion, wanted, rig)
+            yield 1.0
+        if is_settled or not any(pairs[side].goal.is_late for side in motions):
+            break
+    for side, motion in motions.items() if rig is not None and wanted.wrist == "POSITION" else ():
+        places = wrist_places(pairs[side], motion)
+        count = count_beyond_reach(target, rig_map.hands[side], pairs[side].goal, places, rig)
+        if count:
+            notes.append(f"On {count:,} frames the {side} hand is farther away than the arm of {target.name} reaches.")
 
     if not any(each.values for each in keyed.values()):
         raise SettingsError("Every channel of the mapped bones is locked, unlock them or map bones that can turn.")
@@ -119,7 +160,14 @@ def key_onto_rig(
     if locked:
         notes.append(f"{locked} locked channels were left alone.")
     bones = {side: sorted({bone for bone, _, _ in each.values}) for side, each in keyed.items()}
-    held = [bone for names in bones.values() for bone in names if is_constrained(target.pose.bones[bone])]
+    told = {pair.rig.wrist for pair in pairs.values() if pair.goal.notes}
+    notes += _held_by_limits(each.held for each in keyed.values())
+    held = [
+        bone
+        for names in bones.values()
+        for bone in names
+        if bone and bone not in told and hides_keys(target.pose.bones[bone])
+    ]
     if held:
         notes.append(
             f"Constraints act on {held[0]} and may hide its keys."
@@ -128,7 +176,8 @@ def key_onto_rig(
         )
     values = {side: each.values for side, each in keyed.items()}
     notes += rig_layer.write_layer(target, frames, values, bones, weight=wanted.weight, fade=wanted.fade)
-    return Retargeted(len(frames), sum(map(len, bones.values())), tuple(notes))
+    turned = {bone for each in keyed.values() for bone, channel, _ in each.values if not channel.startswith("[")}
+    return Retargeted(len(frames), len(turned), tuple(notes))
 
 
 def follow_hands(target: Any, armatures: Mapping[Side, Any], rig_map: RigMap, wanted: Wanted) -> dict[Side, HandPair]:
@@ -142,6 +191,10 @@ def follow_hands(target: Any, armatures: Mapping[Side, Any], rig_map: RigMap, wa
     }
     if not pairs:
         raise SettingsError("There is no hand to key: choose a hand that the take and the list of bones both have.")
+    goals = choose_goals(target, {side: rig_map.hands[side] for side in pairs}, wanted.wrist, wanted.into)
+    pairs = {side: replace(pair, goal=goals[side]) for side, pair in pairs.items()}
+    if wanted.wrist == "POSITION" and wanted.place == "FIRST":
+        return _anchored(target, pairs, rig_map, wanted)
     return pairs
 
 
@@ -182,10 +235,52 @@ def check_target(target: Any, armatures: Iterable[Any]) -> None:
         raise SettingsError(f"{target.name} is in tweak mode, leave it in the NLA editor and try again.")
 
 
-def _check_movable(target: Any, wrists: Iterable[str]) -> None:
-    for name in wrists:
-        bone = target.data.bones[name]
-        if bone.use_connect or all(target.pose.bones[name].lock_location):
-            raise SettingsError(
-                f"{name} cannot be moved: key the rotation only, or map a bone that can, such as an IK hand."
-            )
+def _needs_stand_in(target: Any, pairs: Iterable[HandPair], rig_map: RigMap) -> bool:
+    """Whether the rig has to be read without its captured hands: they move what the wrists hang on, or are moved by."""
+    mapped = {bone for hand in rig_map.hands.values() for bone in (*hand.bones, *hand.metacarpals.values())}
+    return any(not pair.goal.is_plain for pair in pairs) or not rig_layer.bones_of_layer(target) <= mapped
+
+
+def _anchored(target: Any, pairs: Mapping[Side, HandPair], rig_map: RigMap, wanted: Wanted) -> dict[Side, HandPair]:
+    """The hands with the places from which they move, those of the first frame."""
+    captured = {side: pair.captured for side, pair in pairs.items()}
+    wrists = {side: pair.rig.wrist for side, pair in pairs.items()}
+    frames = choose_frames(captured.values(), wanted.span)
+    names = bones_to_read(target, [pair.goal for pair in pairs.values()], [rig_map.hands[side] for side in pairs])
+    rig = _drain(sample_rig(target, names, frames[:1]))
+    motions = _drain(sample_motion(target, captured, wrists, frames[:1], with_target=False))
+    if set(motions) != set(pairs):  # hidden on the first frame: what is shown first counts
+        motions = _drain(sample_motion(target, captured, wrists, frames, with_target=False))
+    return {
+        side: replace(
+            pair,
+            anchor=find_anchor(
+                pair,
+                on_rig(motions[side], pair.captured, rig),
+                shown_places(target, pair.rig.wrist, pair.goal, rig)[0],
+                fit=wanted.fit,
+            ),
+        )
+        if side in motions
+        else pair
+        for side, pair in pairs.items()
+    }
+
+
+def _held_by_limits(held: Iterable[Mapping[str, Array]]) -> list[str]:
+    """A sentence about the bones that limits of the rig held, if they did, for bone -> [K] degrees of each hand."""
+    cuts = {bone: cut for each in held for bone, cut in each.items() if cut.max(initial=0.0) > _NOTICED}
+    if not cuts:
+        return []
+    frames = int(np.count_nonzero(np.max(list(cuts.values()), axis=0) > _NOTICED))
+    worst = max(cuts, key=lambda bone: cuts[bone].max())
+    most = f"{worst} by up to {cuts[worst].max():.1f} degrees"
+    return [f"Limits of the rig held {len(cuts)} of its bones on {frames:,} frames, {most}."]
+
+
+def _drain(steps: Generator[float, None, Result]) -> Result:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]

@@ -9,30 +9,45 @@ import numpy as np
 
 from dir_core.conventions import FINGERS, SIDES
 from dir_core.errors import SettingsError
-from dir_core.retargeting.detection import Detection, detect_hands
-from dir_core.retargeting.rest import LONGEST_CHAIN, RestFinger, RestHand
-from dir_core.retargeting.rig_map import HandMap, RigMap, known_rig_maps, load_rig_map
+from dir_core.retargeting.detection import Detection, detect_hands, share_of_hands
+from dir_core.retargeting.rest import LONGEST_CHAIN, RestBone, RestFinger, RestHand
+from dir_core.retargeting.rig_map import ArmSwitch, HandMap, RigMap, known_rig_maps, load_rig_map
 from dir_core.retargeting.skeleton import Bone
 
-from . import log
+from . import arms, log
 from .bone_poses import rotations_at_rest
-from .loose_bones import loose_end
+from .calibration_rows import read_row, show_calibration
+from .loose_bones import is_loose, loose_end
 from .properties import listen_to_target
+from .vrm import read_humanoid
 
 _USERS: Final = 100  # preference of the user's own rig maps
 _WRIST: Final = "wrist"
+
+_NO_SWITCH: Final = ArmSwitch("", "", 0.0, 1.0)
 
 _STRAIGHT: Final = np.cos(np.radians(45.0))
 """Cosine up to which the end of a finger's last bone is believed: rigs from game engines have tails that lie across."""
 
 
 def detect(target: Any) -> Detection:
-    """Find the hands of an armature object, with the maps that the user saved before those of the project.
+    """Find the hands of an armature object: by the humanoid that it says it is, else by maps, names or shape.
+
+    The maps that the user saved come before all of that, and those of the project come last.
 
     Raises:
         SettingsError: a rig map of the installation is damaged.
     """
-    return detect_hands(rig_bones(target), (*_user_maps(), *known_rig_maps()))
+    bones, users, humanoid = rig_bones(target), _user_maps(), read_humanoid(target)
+    found = detect_hands(bones, (*users, *known_rig_maps()))
+    if humanoid is not None and found.rig_map.name not in {rig_map.name for rig_map in users}:
+        found = Detection(humanoid, share_of_hands(humanoid))
+    return replace(found, rig_map=with_arms(target, found.rig_map))
+
+
+def with_arms(target: Any, rig_map: RigMap) -> RigMap:
+    """A rig map with what the rig itself tells of the arms above its hands."""
+    return replace(rig_map, hands={side: arms.with_arm(target, hand) for side, hand in rig_map.hands.items()})
 
 
 def rig_bones(target: Any) -> list[Bone]:
@@ -63,6 +78,16 @@ def show_map(settings: Any, rig_map: RigMap) -> None:
                 else f"{side.title()} {joint[:-1].title()} {joint[-1]}"
             )
             row.bone = _bone_of(hand, joint)
+        arm, switch = getattr(settings, f"arm_{side}"), hand.switch or _NO_SWITCH
+        arm.ik, arm.switch_bone, arm.switch = hand.ik, switch.bone, switch.name
+        arm.switch_fk, arm.switch_ik = switch.fk, switch.ik
+    settings.metacarpals.clear()
+    for side in SIDES:
+        for finger in FINGERS:
+            row = settings.metacarpals.add()
+            row.side, row.joint, row.name = side, finger, f"{side.title()} {finger.title()} Metacarpal"
+            row.bone = rig_map.hands[side].metacarpals.get(finger, "") if side in rig_map.hands else ""
+    show_calibration(settings, rig_map)
 
 
 def read_map(settings: Any) -> RigMap:
@@ -78,10 +103,18 @@ def read_map(settings: Any) -> RigMap:
             finger: tuple(rows[joint] for rank in range(1, LONGEST_CHAIN + 1) if (joint := f"{finger}{rank}") in rows)
             for finger in FINGERS
         }
-        hand = HandMap(rows.get(_WRIST, ""), {finger: chain for finger, chain in chains.items() if chain})
+        arm = getattr(settings, f"arm_{side}")
+        switch = ArmSwitch(arm.switch_bone, arm.switch, arm.switch_fk, arm.switch_ik) if arm.switch else None
+        hand = HandMap(
+            rows.get(_WRIST, ""), {finger: chain for finger, chain in chains.items() if chain}, ik=arm.ik, switch=switch
+        )
+        palm = {row.joint: row.bone for row in settings.metacarpals if row.side == side and row.bone}
+        made = {row.finger: read_row(row, chains[row.finger]) for row in settings.calibration if row.side == side}
+        calibration = {finger: each for finger, each in made.items() if each is not None and finger in hand.fingers}
+        hand = replace(hand, metacarpals=palm, calibration=calibration)
         if hand.bones:
             hands[side] = hand
-    names = [bone for hand in hands.values() for bone in hand.bones]
+    names = [bone for hand in hands.values() for bone in (*hand.bones, *hand.metacarpals.values())]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise SettingsError(f"The bone {twice} is in the list twice, give each joint its own bone.")
@@ -104,9 +137,22 @@ def rest_hand(target: Any, hand: HandMap) -> RestHand:
     for finger, names in hand.fingers.items():
         bones = [target.data.bones[name] for name in names]
         places = np.array([*(bone.head_local for bone in bones), _end(bones)], np.float64)
-        fingers[finger] = RestFinger(names, places, rotations_at_rest(bones))
+        fingers[finger] = RestFinger(
+            names,
+            places,
+            rotations_at_rest(bones),
+            _carrying(target.data.bones.get(hand.metacarpals.get(finger, "")), bones[0]),
+            hand.calibration.get(finger),
+        )
     wrist = target.data.bones[hand.wrist]
     return RestHand(hand.wrist, np.array(wrist.head_local, np.float64), rotations_at_rest([wrist])[0], fingers)
+
+
+def _carrying(metacarpal: Any, first: Any) -> RestBone | None:
+    """The bone in the palm, as long as the finger that begins with the bone `first` goes along when it is turned."""
+    if metacarpal is None or not (metacarpal in first.parent_recursive or is_loose(first, metacarpal)):
+        return None
+    return RestBone(metacarpal.name, rotations_at_rest([metacarpal])[0])
 
 
 def _user_maps() -> list[RigMap]:

@@ -1,10 +1,15 @@
 """The Retarget panel: whose bones get the captured hands, and what of them."""
 
+import math
 from typing import Any, ClassVar, Final
 
 import bpy
 
+from dir_core.retargeting.transfer import CUPPING
+
 from .. import rig_preview
+from ..calibration_rows import UNKNOWN_OFFSET, is_calibrated
+from ..operators import calibrate
 from ..operators import retarget as operators
 from .base import HandsPanel, draw_sentence
 
@@ -86,6 +91,57 @@ class HANDS_PT_retarget_bones(_SubPanel):
         row.operator(operators.HANDS_OT_save_rig_map.bl_idname, text="Save", icon="FILE_TICK")
 
 
+class HANDS_UL_calibrated_fingers(bpy.types.UIList):  # type: ignore[misc]
+    """Fingers of both hands: how far the calibrated pose is from the plain one, and how far they bend"""
+
+    bl_idname = "HANDS_UL_calibrated_fingers"
+
+    def draw_item(
+        self, _context: Any, layout: Any, _data: Any, item: Any, _icon: int, _active: Any, _property: str, index: int
+    ) -> None:
+        """One finger: its name, offset and range, and a button that forgets them."""
+        layout.use_property_split = False
+        split = layout.split(factor=0.4)
+        split.label(text=item.name)
+        row = split.row()
+        row.label(text=_offset_text(item), translate=False)
+        row.label(text=f"{sum(item.ranges) / len(item.ranges):.0%}", translate=False)
+        if is_calibrated(item):
+            reset = row.operator(
+                calibrate.HANDS_OT_reset_calibration.bl_idname, text="", icon="LOOP_BACK", emboss=False
+            )
+            reset.index = index
+        else:
+            row.label(text="", icon="BLANK1")
+
+
+def _offset_text(item: Any) -> str:
+    if not item.bones:
+        return "-"
+    return "Posed" if item.offset == UNKNOWN_OFFSET else f"{math.degrees(item.offset):.0f}\u00b0"
+
+
+class HANDS_PT_retarget_calibrate(_SubPanel):
+    """How the rig's fingers correspond to the performer's"""
+
+    bl_idname = "HANDS_PT_retarget_calibrate"
+    bl_label = "Calibrate"
+
+    def draw_content(self, context: Any, layout: Any) -> None:
+        """The ways to calibrate, what was found, and the ranges of one finger."""
+        settings = context.scene.two_hands.retarget
+        layout.prop(settings, "calibrated_hand")
+        row = layout.row(align=True)
+        for operator in (calibrate.HANDS_OT_match_pose, calibrate.HANDS_OT_open_palm, calibrate.HANDS_OT_fist):
+            row.operator(operator.bl_idname)
+        layout.template_list(
+            HANDS_UL_calibrated_fingers.bl_idname, "", settings, "calibration", settings, "active_finger", rows=5
+        )
+        if settings.active_finger < len(settings.calibration):
+            layout.prop(settings.calibration[settings.active_finger], "ranges")
+        layout.operator(calibrate.HANDS_OT_reset_calibration.bl_idname, icon="LOOP_BACK")
+
+
 class HANDS_PT_retarget_transfer(_SubPanel):
     """How the motion is taken over, when, and how much of it"""
 
@@ -96,6 +152,12 @@ class HANDS_PT_retarget_transfer(_SubPanel):
         """Fingers, wrist, range, weight."""
         settings = context.scene.two_hands.retarget
         layout.prop(settings, "fingers")
+        layout.prop(settings, "palm_share", slider=True)
+        if settings.palm_share > 0.0:
+            column = layout.column(align=True)
+            for bone in (row for row in settings.metacarpals if row.joint in CUPPING):
+                column.prop_search(bone, "bone", settings.target.data, "bones", text=bone.name)
+        layout.prop(settings, "ik_limits")
         row = layout.row()
         row.active = settings.wrist != "NONE"
         row.prop(settings, "wrist_mode")
@@ -112,5 +174,7 @@ CLASSES: Final = (
     HANDS_UL_mapped_bones,
     HANDS_PT_retarget,
     HANDS_PT_retarget_bones,
+    HANDS_UL_calibrated_fingers,
+    HANDS_PT_retarget_calibrate,
     HANDS_PT_retarget_transfer,
 )

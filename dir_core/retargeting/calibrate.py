@@ -27,7 +27,7 @@ FULL_BEND: Final = {"thumb": (15.0, 50.0, 80.0), "finger": (90.0, 100.0, 70.0)}
 the end joint stops in the palm before its own end."""
 
 SMALLEST_FIST: Final = np.radians(60.0)
-"""Bend of a whole finger below which it makes no fist; the thumb lies across with half of it."""
+"""Bend of a whole finger below which it makes no fist and may be open; a thumb lies across with half of it."""
 
 _BENT_JOINT: Final = np.radians(12.0)
 """Bend of a joint from which its share of a fist is no noise."""
@@ -74,6 +74,11 @@ def offset_angle(link: FingerLink) -> float:
 def makes_fist(link: FingerLink, joints: Array) -> bool:
     """Whether captured joints are bent far enough to tell a range."""
     return bool(bend_about(joints, link.hinges).sum() > SMALLEST_FIST * (0.5 if link.name == "thumb" else 1.0))
+
+
+def is_open(link: FingerLink, joints: Array) -> bool:
+    """Whether captured joints are straight enough to be those of an open hand."""
+    return bool(bend_about(joints, link.hinges).sum() < SMALLEST_FIST)
 
 
 def calibrate_fist(link: FingerLink, joints: Array, full: Array) -> FingerCalibration:

@@ -103,13 +103,6 @@ def to_unlocked_euler(
     return angles
 
 
-def without_locked(quaternion: Array, locked: tuple[bool, bool, bool], order: str = "XYZ") -> Array:
-    """The rotations nearest to [T, 4] whose angles about locked axes (X, Y, Z) are zero."""
-    if not any(locked):
-        return quaternion
-    return from_euler(to_unlocked_euler(quaternion, locked, order), order)
-
-
 def _product(free: Sequence[int], sines: Sequence[int], held: Array, order: str) -> Array:
     """The rotation [4] of locked angles [3], with a half turn or none about each free axis."""
     total = np.array([1.0, 0.0, 0.0, 0.0])

@@ -61,7 +61,12 @@ def detect_hands(bones: Sequence[Bone], known: Sequence[RigMap]) -> Detection:
     if not best.hands:
         return NOTHING
     hands = {side: _renamed(hand, given) for side, hand in best.hands.items()}
-    return Detection(replace(best, hands=hands), _count_bones(best) / (_WHOLE_HAND * len(SIDES)))
+    return Detection(replace(best, hands=hands), share_of_hands(best))
+
+
+def share_of_hands(rig_map: RigMap) -> float:
+    """How much of a whole pair of hands a map has, 0..1."""
+    return _count_bones(rig_map) / (_WHOLE_HAND * len(SIDES))
 
 
 def fit_map(rig_map: RigMap, bones: Sequence[Bone]) -> RigMap:
@@ -81,7 +86,14 @@ def fit_map(rig_map: RigMap, bones: Sequence[Bone]) -> RigMap:
         fingers = {finger: chain for finger, chain in chains.items() if chain}
         metacarpals = {finger: bone for finger, name in hand.metacarpals.items() if (bone := find(name))}
         if sum(len(chain) > 1 for chain in fingers.values()) >= FEWEST_FINGERS:
-            hands[side] = HandMap(find(hand.wrist), fingers, metacarpals)
+            switch = replace(hand.switch, bone=bone) if hand.switch and (bone := find(hand.switch.bone)) else None
+            # A finger with fewer bones is another one.
+            calibration = {
+                finger: each
+                for finger, each in hand.calibration.items()
+                if len(fingers.get(finger, ())) == len(hand.fingers[finger])
+            }
+            hands[side] = HandMap(find(hand.wrist), fingers, metacarpals, find(hand.ik), switch, calibration)
     if len(hands) > 1 and hands["left"] == hands["right"]:
         hands = {_side_of(hands["left"], bones): hands["left"]}
     return replace(rig_map, hands=hands)
@@ -101,6 +113,9 @@ def _renamed(hand: HandMap, names: Mapping[str, str]) -> HandMap:
         names.get(hand.wrist, ""),
         {finger: tuple(names[bone] for bone in chain) for finger, chain in hand.fingers.items()},
         {finger: names[bone] for finger, bone in hand.metacarpals.items()},
+        names.get(hand.ik, ""),
+        replace(hand.switch, bone=names[hand.switch.bone]) if hand.switch else None,
+        hand.calibration,
     )
 
 

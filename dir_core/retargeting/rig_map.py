@@ -3,12 +3,13 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from dir_core.conventions import FINGERS, SIDES, Side
 from dir_core.errors import SettingsError
+from dir_core.retargeting.calibration import FingerCalibration
 from dir_core.retargeting.rest import LONGEST_CHAIN
 from dir_core.take import write_whole
 
@@ -18,18 +19,40 @@ RIG_MAP_FOLDER: Final = Path(__file__).resolve().parents[2] / "blender_assets" /
 
 
 @dataclass(frozen=True)
+class ArmSwitch:
+    """The custom property that decides whether an arm is moved by FK or by IK.
+
+    Attributes:
+        bone: that has the property.
+        name: of the property.
+        fk, ik: its values.
+    """
+
+    bone: str
+    name: str
+    fk: float
+    ik: float
+
+
+@dataclass(frozen=True)
 class HandMap:
     """The bones of one hand.
 
     Attributes:
         wrist: the hand's bone, empty if it is not known.
         fingers: finger of FINGERS -> its one to three bones, knuckle first; fingers the rig does not have are missing.
-        metacarpals: finger -> the bone between wrist and knuckle; known, and left at rest.
+        metacarpals: finger -> the bone between wrist and knuckle; at rest unless it takes a share of a bend.
+        ik: the bone that the hand follows while its arm is in IK; empty if there is none or it is not known.
+        switch: between FK and IK, where the arm has one.
+        calibration: finger -> what was calibrated on it, with as many bones as the finger has.
     """
 
     wrist: str
     fingers: Mapping[str, tuple[str, ...]]
     metacarpals: Mapping[str, str] = field(default_factory=dict)
+    ik: str = field(default="", compare=False)  # of the arm: hands of the same bones are the same
+    switch: ArmSwitch | None = field(default=None, compare=False)
+    calibration: Mapping[str, FingerCalibration] = field(default_factory=dict, compare=False)
 
     @property
     def bones(self) -> tuple[str, ...]:
@@ -95,6 +118,18 @@ def save_rig_map(rig_map: RigMap, path: str | os.PathLike[str]) -> None:
     }
     for side, hand in rig_map.hands.items():
         content[side] = {"wrist": hand.wrist, "fingers": dict(hand.fingers), "metacarpals": dict(hand.metacarpals)}
+        if hand.calibration:
+            content[side]["calibration"] = {finger: asdict(each) for finger, each in hand.calibration.items()}
+        if hand.ik:
+            content[side]["ik"] = hand.ik
+        if hand.switch is not None:
+            switch = hand.switch
+            content[side]["switch"] = {
+                "bone": switch.bone,
+                "property": switch.name,
+                "fk": switch.fk,
+                "ik": switch.ik,
+            }
     write_whole(Path(path), (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
 
@@ -116,11 +151,33 @@ def _read_hand(content: Any) -> HandMap:
     metacarpals = {finger: _text(bone) for finger, bone in content.get("metacarpals", {}).items()}
     if not set(metacarpals) <= set(FINGERS):
         raise ValueError("the metacarpals")
-    hand = HandMap(_text(content["wrist"]), fingers, metacarpals)
+    switch = _read_switch(content["switch"]) if "switch" in content else None
+    calibration = {
+        finger: _read_calibration(each, fingers.get(finger, ()))
+        for finger, each in content.get("calibration", {}).items()
+    }
+    hand = HandMap(_text(content["wrist"]), fingers, metacarpals, _text(content.get("ik", "")), switch, calibration)
     names = [*hand.bones, *metacarpals.values()]
     if len(set(names)) < len(names):
         raise ValueError(f"the bone {next(name for name in names if names.count(name) > 1)!r}, which is named twice")
     return hand
+
+
+def _read_calibration(content: Any, bones: tuple[str, ...]) -> FingerCalibration:
+    captured, posed = (
+        tuple(tuple(_value(number) for number in row) for row in content[part]) for part in ("captured", "posed")
+    )
+    calibration = FingerCalibration(captured, posed, tuple(_value(factor) for factor in content["ranges"]))
+    if len(calibration.ranges) != len(bones):
+        raise ValueError("a calibration of another number of bones")
+    return calibration
+
+
+def _read_switch(content: Any) -> ArmSwitch:
+    fk, ik = _value(content["fk"]), _value(content["ik"])
+    if fk == ik:
+        raise ValueError("the switch, which has one value for FK and IK")
+    return ArmSwitch(_text(content["bone"]), _text(content["property"]), fk, ik)
 
 
 def _text(value: Any) -> str:
@@ -133,3 +190,9 @@ def _number(value: Any) -> int:
     if not isinstance(value, int):
         raise TypeError(f"the number {value!r}")
     return value
+
+
+def _value(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"the value {value!r}")
+    return float(value)

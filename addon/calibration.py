@@ -1,0 +1,187 @@
+"""Calibrates a rig's fingers on the current frame: by a pose of the rig, an open palm or a fist of the performer.
+
+What is found is returned, nothing is changed here.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dir_core import rotations
+from dir_core.conventions import Side
+from dir_core.errors import SettingsError
+from dir_core.retargeting import calibrate, transfer
+from dir_core.retargeting.calibration import FingerCalibration
+from dir_core.retargeting.limits import full_bend
+
+from .bone_channels import HandPair, bend_axes
+from .bone_limits import limits_of
+from .bone_poses import rotations_of
+from .captured_hands import motion_now
+from .loose_bones import is_loose
+from .retarget import Wanted
+
+Array = NDArray[Any]
+Way = Literal["pose", "palm", "fist"]
+
+_MOVED: Final = np.radians(1.0)
+"""Angle from which on a finger counts as posed otherwise than the captured hands pose it."""
+
+
+@dataclass(frozen=True)
+class Finger:
+    """A finger of a rig on one frame.
+
+    Attributes:
+        link: the finger and the captured one.
+        turns: [1, 16, 4] of the captured joints since rest.
+        joints: [n, 4] of those that its bones follow.
+        pair: both hands.
+    """
+
+    link: transfer.FingerLink
+    turns: Array
+    joints: Array
+    pair: HandPair
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What was found for a finger: its bones, its calibration, the angle of its pose's offset in radians."""
+
+    bones: tuple[str, ...]
+    calibration: FingerCalibration
+    offset: float
+
+
+def calibrate_fingers(
+    target: Any, pairs: Mapping[Side, HandPair], wanted: Wanted, way: Way, graph: Any
+) -> dict[tuple[Side, str], Calibrated]:
+    """Calibrate the fingers that say something on the frame that is evaluated; the others are left out.
+
+    Args:
+        target: armature object of the rig.
+        pairs: its hands and the captured ones.
+        wanted: what is taken over.
+        way: a pose that the user has given the rig's fingers, an open palm of the performer, or a fist.
+        graph: evaluated dependency graph of the scene.
+
+    Raises:
+        SettingsError: no finger says anything; the message says what to do.
+    """
+    fingers = {
+        (side, name): finger
+        for side, pair in pairs.items()
+        for name, finger in _read_fingers(target, pair, wanted, graph).items()
+    }
+    if not fingers:
+        raise SettingsError("The captured hands are hidden on this frame, go to one on which they are seen.")
+    found = {}
+    for key, finger in fingers.items():
+        made = _WAYS[way](target, finger, wanted)
+        if made is not None:
+            offset = calibrate.offset_angle(_with(finger.link, made))
+            found[key] = Calibrated(finger.link.finger.bones, made, offset)
+    if not found:
+        raise SettingsError(_NOTHING[way].format(rig=target.name))
+    return found
+
+
+def _read_fingers(target: Any, pair: HandPair, wanted: Wanted, graph: Any) -> dict[str, Finger]:
+    motion = motion_now(target, pair.captured, pair.rig.wrist, graph)
+    if motion is None:
+        return {}
+    turns = rotations.multiply(rotations_of(motion.poses), rotations.inverse(pair.captured.rest))
+    hinges = bend_axes(pair.captured)
+    fingers = {}
+    for name, rest in pair.rig.fingers.items():
+        link = transfer.link_finger(name, pair.rig, pair.alignment, wanted.fingers, hinges)
+        fingers[name] = Finger(link, turns, transfer.joint_turns(turns, name, rest)[0], pair)
+    return fingers
+
+
+def _match_pose(target: Any, finger: Finger, wanted: Wanted) -> FingerCalibration | None:
+    posed = _posed(target, finger, wanted)
+    return calibrate.calibrate_pose(finger.link, finger.joints, posed) if calibrate.is_posed(posed) else None
+
+
+def _open_palm(_target: Any, finger: Finger, _wanted: Wanted) -> FingerCalibration | None:
+    if not calibrate.is_open(finger.link, finger.joints):
+        return None
+    return calibrate.calibrate_pose(finger.link, finger.joints, calibrate.straight_pose(finger.link))
+
+
+def _fist(target: Any, finger: Finger, wanted: Wanted) -> FingerCalibration | None:
+    link = finger.link
+    if not calibrate.makes_fist(link, finger.joints):
+        return None
+    return calibrate.calibrate_fist(link, finger.joints, _full_bends(target, finger, wanted))
+
+
+_WAYS: Final[dict[Way, Callable[[Any, Finger, Wanted], FingerCalibration | None]]] = {
+    "pose": _match_pose,
+    "palm": _open_palm,
+    "fist": _fist,
+}
+_NOTHING: Final[dict[Way, str]] = {
+    "pose": "No finger of {rig} is posed, pose them like the captured ones on this frame first.",
+    "palm": "No captured hand is open on this frame, go to one on which the performer holds it flat.",
+    "fist": "No captured finger is bent on this frame, go to one on which the performer makes a fist.",
+}
+
+
+def _full_bends(target: Any, finger: Finger, wanted: Wanted) -> Array:
+    """Radians [n] from rest to which a fist bends each bone: to its limit, else as posed, else as a human hand does."""
+    link = finger.link
+    posed, shown = _posed(target, finger, wanted), _shown(finger, wanted)
+    by_user = calibrate.is_posed(posed) and bool(rotations.angle_between(posed, shown).max() > _MOVED)
+    full = calibrate.bend_of_pose(link, posed) if by_user else calibrate.anatomical_bend(link)
+    axes = rotations.rotate(rotations.inverse(link.finger.rotations), calibrate.bend_axes(link))
+    for row, name in enumerate(link.finger.bones):
+        limit = full_bend(limits_of(target.pose.bones[name], with_ik=wanted.ik_limits), axes[row])
+        if limit is not None:
+            full[row] = limit
+    return full
+
+
+def _posed(target: Any, finger: Finger, wanted: Wanted) -> Array:
+    """Rotations [n, 4] of a rig's finger bones from rest, each relative to the joint above it, in their own axes.
+
+    A bone in the palm that takes its share of the bend belongs to the finger.
+    """
+    rest, pair = finger.link.finger, finger.pair
+    bones = [target.pose.bones[name] for name in rest.bones]
+    above = [target.pose.bones[name] for name in (pair.rig.wrist, *rest.bones[:-1])]
+    own = [
+        _seen_from(bone, upper) if is_loose(bone.bone, upper.bone) else bone.matrix_basis
+        for bone, upper in zip(bones, above, strict=True)
+    ]
+    posed = rotations_of(np.array(own, np.float64))
+    palm = rest.metacarpal
+    if palm is not None and wanted.palm_share > 0.0 and not is_loose(bones[0].bone, above[0].bone):
+        turn = rotations_of(np.array(target.pose.bones[palm.name].matrix_basis, np.float64))
+        change = rotations.multiply(rotations.inverse(rest.rotations[0]), palm.rotation)
+        carried = rotations.multiply(rotations.multiply(change, turn), rotations.inverse(change))
+        posed[0] = rotations.multiply(carried, posed[0])
+    return posed
+
+
+def _seen_from(bone: Any, above: Any) -> Any:
+    """What a bone has been turned by since rest, as if `above` carried it; a matrix in its own axes."""
+    carried = above.matrix @ above.bone.matrix_local.inverted() @ bone.bone.matrix_local
+    return carried.inverted() @ bone.matrix
+
+
+def _shown(finger: Finger, wanted: Wanted) -> Array:
+    """Rotations [n, 4] that the captured hand gives a finger now."""
+    pair = finger.pair
+    hinges = bend_axes(pair.captured)
+    keys = transfer.finger_keys(finger.turns, pair.rig, pair.alignment, wanted.fingers, hinges=hinges)
+    return np.array([keys[bone][0] for bone in finger.link.finger.bones])
+
+
+def _with(link: transfer.FingerLink, calibration: FingerCalibration) -> transfer.FingerLink:
+    return replace(link, finger=replace(link.finger, calibration=calibration))
