@@ -36,12 +36,17 @@ def module_paths() -> list[str]:
 
 
 class LocalEngine:
-    """Processes of this machine. They end with this one, however it ends."""
+    """Processes of this machine. They end with this one, however it ends.
+
+    Attributes:
+        jobs: clips at once.
+        environment: of the processes.
+    """
 
     def __init__(self, jobs: int):
         """So many at once; each gets its share of the cores."""
         self.jobs = jobs
-        self._environment = {**os.environ, **thread_limits(max(1, cores() // jobs))}
+        self.environment = {**os.environ, **thread_limits(max(1, cores() // jobs))}
 
     def close(self) -> None:
         """See `Engine.close`; processes end with their clips."""
@@ -49,7 +54,7 @@ class LocalEngine:
     def capture(self, folder: Path, on_event: Callable[[Event], None], stop: threading.Event) -> JobError | None:
         """See `Engine.capture`."""
         reader = EventReader(folder, from_end=True)
-        process = start_worker(sys.executable, folder, module_paths(), self._environment)
+        process = start_worker(sys.executable, folder, module_paths(), self.environment)
         last: Event | None = None
         try:
             while True:

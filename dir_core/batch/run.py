@@ -218,8 +218,8 @@ class Batch:
             shutil.rmtree(job, ignore_errors=True)
             return _with_figures(replace(row, state="there already", sentences=tuple(notes)), output, take)
         begin = time.perf_counter()
-        _take_over(parts_folder(output), job)
         make_job(job, JobRequest(str(clip.footage), self._settings, str(output)))
+        _take_over(parts_folder(output), job / CHUNKS)
 
         def follow(event: Event) -> None:
             notes.extend(sentence for sentence in event.warnings if sentence not in notes)
@@ -304,12 +304,11 @@ def _claim(home: Path) -> JobLock | None:
     return lock if lock.acquire(patience=0.0) else None
 
 
-def _take_over(parts: Path, job: Path) -> None:
+def _take_over(parts: Path, chunks: Path) -> None:
     """Go on with what `capture VIDEO -o TAKE.npz` left when it was stopped."""
-    if parts.is_dir() and not job.exists():
+    if parts.is_dir() and not chunks.exists():
         with suppress(OSError):
-            job.mkdir()
-            parts.rename(job / CHUNKS)
+            parts.rename(chunks)
 
 
 def _with_figures(row: Row, path: Path, take: Take) -> Row:
