@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 import bpy
-import numpy as np
 
 from dir_core.conventions import Side
 from dir_core.errors import HandCaptureError, SettingsError
@@ -114,7 +113,7 @@ def _open_views() -> list[tuple[Any, Any]]:
     return [*views.values()] or [(bpy.context.scene, bpy.context.view_layer)]
 
 
-def _is_wanted(scene: Any, layer: Any) -> bool:
+def _is_wanted(scene: Any) -> bool:
     settings = scene.two_hands.retarget
     target = settings.target
     return (
@@ -123,7 +122,7 @@ def _is_wanted(scene: Any, layer: Any) -> bool:
         and not _state.away
         and not _state.is_rendering
         and target.mode != "EDIT"
-        and layer.objects.get(target.name) == target
+        and scene.objects.get(target.name) == target
     )
 
 
@@ -134,15 +133,16 @@ def _show(scene: Any, graph: Any) -> None:
         SettingsError: something does not fit together.
     """
     target, following = scene.two_hands.retarget.target, _follow(scene)
-    values: dict[tuple[str, str, int], float] = {}
     motions = _read_motions(target, following, graph)
     if not motions:
         raise SettingsError("The captured hands are hidden here, show them in the viewport for the preview.")
+    values: dict[tuple[str, str, int], float] = {}
     for side, motion in motions.items():
         channels = hand_channels(target, following.pairs[side], motion, following.wanted).values
         values |= {key: float(numbers[0]) for key, numbers in channels.items() if key[0] not in _state.touched}
     share = _share(following, scene.frame_current)
     shown_pose.show(target, values if share > 0.0 else {}, share)
+    _state.captured, _state.rig = _bytes_of(motions), None
 
 
 def _follow(scene: Any) -> _Following:
@@ -151,7 +151,8 @@ def _follow(scene: Any) -> _Following:
     armatures = retarget.captured_armatures(scene)
     digest = _digest_of(settings, armatures)
     if _state.following is None or _state.following.digest != digest:
-        _state.forget()
+        _state.following = None
+        _state.held.clear()
         retarget.check_target(settings.target, armatures.values())
         wanted = retarget.wanted_of(settings)
         pairs = retarget.follow_hands(settings.target, armatures, target_rig.read_map(settings), wanted)
@@ -222,7 +223,7 @@ def _put_all_back() -> None:
 
 def _renew() -> None:
     """Show the preview of every open scene anew, and put back what nobody previews."""
-    views = [(scene, layer) for scene, layer in _open_views() if _is_wanted(scene, layer)]
+    views = [(scene, layer) for scene, layer in _open_views() if _is_wanted(scene)]
     targets = [scene.two_hands.retarget.target for scene, _ in views]
     for target in shown_pose.showing():
         if target not in targets:
@@ -239,7 +240,6 @@ def _renew_scene(scene: Any, layer: Any) -> None:
         shown_pose.put_back(target)
     layer.update()
     _show(scene, layer.depsgraph)
-    _state.captured, _state.rig = _captured_bytes(following, layer.depsgraph), None
 
 
 def _look() -> float | None:
@@ -256,7 +256,7 @@ def _look() -> float | None:
 def _has_changed(scene: Any, layer: Any) -> bool:
     """Whether what is shown is not what should be: settings, mode of the rig, captured hands, place of the rig."""
     target, following = scene.two_hands.retarget.target, _state.following
-    if not _is_wanted(scene, layer):
+    if not _is_wanted(scene):
         return bool(shown_pose.showing())
     if (
         _state.problem
@@ -268,18 +268,12 @@ def _has_changed(scene: Any, layer: Any) -> bool:
     rig = _rig_bytes(target, following, layer.depsgraph)
     if _state.rig is None:
         _state.rig = rig
-    return rig != _state.rig or _captured_bytes(following, layer.depsgraph) != _state.captured
+    return rig != _state.rig or _bytes_of(_read_motions(target, following, layer.depsgraph)) != _state.captured
 
 
-def _captured_bytes(following: _Following, graph: Any) -> bytes:
+def _bytes_of(motions: dict[Side, Motion]) -> bytes:
     """What the captured hands do, to compare."""
-    parts = []
-    for pair in following.pairs.values():
-        armature = pair.captured.armature.evaluated_get(graph)
-        values = np.empty(16 * len(armature.pose.bones), np.float32)
-        armature.pose.bones.foreach_get("matrix", values)
-        parts.append(values.tobytes() + repr((armature.hide_viewport, armature.matrix_world)).encode())
-    return b"".join(parts)
+    return b"".join(motion.poses.tobytes() + motion.world.tobytes() for motion in motions.values())
 
 
 def _rig_bytes(target: Any, following: _Following, graph: Any) -> bytes:
@@ -324,7 +318,7 @@ def _come_back() -> None:
 
 def _is_open(scene: Any) -> Any:
     """The view layer of a scene that is shown and previewed, else None."""
-    return next((layer for each, layer in _open_views() if each == scene and _is_wanted(scene, layer)), None)
+    return next((layer for each, layer in _open_views() if each == scene and _is_wanted(scene)), None)
 
 
 @bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
@@ -346,13 +340,7 @@ def _after_frame(scene: Any, graph: Any = None) -> None:
     layer = _is_open(scene)
     if layer is not None:
         _state.problem = ""
-        _tell_problems(scene, _show_frame, scene, graph or layer.depsgraph)
-
-
-def _show_frame(scene: Any, graph: Any) -> None:
-    _show(scene, graph)
-    following = _follow(scene)
-    _state.captured, _state.rig = _captured_bytes(following, graph), None
+        _tell_problems(scene, _show, scene, graph or layer.depsgraph)
 
 
 @bpy.app.handlers.persistent  # type: ignore[untyped-decorator]

@@ -112,3 +112,264 @@ def test_settings_are_followed(scene):
     target, scene.target = scene.target, None
     assert not list(shown_pose.showing())
     assert tuple(target.pose.bones[INDEX].rotation_quaternion) == (1, 0, 0, 0)
+
+
+def test_what_the_user_poses_meanwhile_stays(scene):
+    rig = scene.target
+    scene.preview = True
+    bpy.context.scene.frame_set(2)
+    finger = rig.pose.bones[INDEX]
+    finger.rotation_quaternion = own = (0.5, 0.5, -0.5, 0.5)
+    scene.weight = 0.5
+    rig_preview._look()
+    assert tuple(finger.rotation_quaternion) == own  # the user is at it
+    assert tuple(rig.pose.bones["mixamorig:LeftHandIndex1"].rotation_quaternion) != (1, 0, 0, 0)
+    scene.weight = 1.0
+    bpy.context.scene.frame_set(3)
+    assert tuple(finger.rotation_quaternion) != own
+    scene.preview = False
+    assert tuple(finger.rotation_quaternion) == own
+    assert tuple(rig.pose.bones["mixamorig:LeftHandIndex1"].rotation_quaternion) == (1, 0, 0, 0)
+
+
+def test_keys_that_the_user_sets_meanwhile_stay(scene):
+    rig = scene.target
+    scene.preview = True
+    bpy.context.scene.frame_set(2)
+    finger = rig.pose.bones[INDEX]
+    seen = tuple(finger.rotation_quaternion)
+    finger.keyframe_insert("rotation_quaternion", frame=2)
+    bpy.context.scene.frame_set(4)
+    assert tuple(finger.rotation_quaternion) != seen
+    scene.preview = False
+    for frame in (2, 5):
+        bpy.context.scene.frame_set(frame)
+        np.testing.assert_allclose(finger.rotation_quaternion, seen, atol=1e-6)
+
+
+def test_automatic_keys_are_not_made(scene):
+    bpy.context.scene.tool_settings.use_keyframe_insert_auto = True
+    scene.preview = True
+    bpy.context.scene.frame_set(3)
+    scene.preview = False
+    assert scene.target.animation_data is None
+
+
+def test_an_animated_rig_is_as_its_action_says_when_the_preview_ends(scene):
+    rig = scene.target
+    body = body_action(rig, ["hips", INDEX, "mixamorig:RightHandThumb1"])
+    bpy.context.scene.frame_set(4)
+    expected = pose_of(rig)
+    bpy.context.scene.frame_set(1)
+    scene.preview = True
+    bpy.context.scene.frame_set(4)
+    scene.preview = False
+    assert pose_of(rig) == expected
+    assert rig.animation_data.action == body.action
+
+
+def test_another_rotation_mode_does_not_keep_the_preview(scene):
+    rig = scene.target
+    finger = rig.pose.bones[INDEX]
+    finger.rotation_mode = "ZXY"
+    finger.rotation_euler = (0.1, 0.2, 0.3)
+    finger.rotation_mode = "XYZ"
+    expected = pose_of(rig)
+    finger.rotation_mode = "ZXY"
+    scene.preview = True
+    bpy.context.scene.frame_set(3)
+    finger.rotation_mode = "XYZ"
+    scene.preview = False
+    np.testing.assert_allclose(finger.rotation_euler, expected[INDEX, "rotation_euler"], atol=1e-6)
+    assert finger.rotation_mode == "XYZ"
+    assert not list(rig.keys())
+
+
+def opened_without_addon(path):
+    """The pose of the rig in a file, as a Blender without the add-on finds it."""
+    registration.unregister()
+    bpy.ops.wm.open_mainfile(filepath=str(path))
+    pose = pose_of(bpy.data.objects["Rig"])
+    registration.register()
+    return pose
+
+
+def test_a_saved_file_has_the_rigs_own_pose(scene, tmp_path):
+    rig = scene.target
+    pose_at_random(rig)
+    before = pose_of(rig)
+    scene.preview = True
+    bpy.context.scene.frame_set(4)
+    shown = pose_of(rig)
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shot.blend"))
+    assert pose_of(rig) == shown
+    assert opened_without_addon(tmp_path / "shot.blend") == before
+
+
+def test_a_recovered_file_gets_the_rigs_own_pose_back(scene, tmp_path):
+    rig = scene.target
+    pose_at_random(rig)
+    before = pose_of(rig)
+    scene.preview = True
+    bpy.context.scene.frame_set(4)
+    # Autosaves and files of a Blender that crashed are written without a word to add-ons.
+    bpy.app.handlers.save_pre.remove(rig_preview._before_save)
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "auto.blend"))
+    bpy.app.handlers.save_pre.append(rig_preview._before_save)
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "auto.blend"))
+    assert not bpy.context.scene.two_hands.retarget.preview
+    assert pose_of(bpy.data.objects["Rig"]) == before
+
+
+def test_undo_and_redo_carry_both_poses(scene):
+    rig = scene.target
+    pose_at_random(rig)
+    before = pose_of(rig)
+    bpy.ops.ed.undo_push(message="before")
+    scene.preview = True
+    bpy.ops.ed.undo_push(message="preview")
+    bpy.context.scene.frame_set(4)
+    shown = pose_of(rig)
+    bpy.context.scene["marker"] = 1
+    bpy.ops.ed.undo_push(message="something at frame 4")
+    bpy.context.scene.frame_set(2)
+    bpy.context.scene["marker"] = 2
+    bpy.ops.ed.undo_push(message="something at frame 2")
+    bpy.ops.ed.undo()
+    assert (bpy.context.scene["marker"], bpy.context.scene.frame_current) == (1, 4)
+    assert pose_of(bpy.data.objects["Rig"]) == shown
+    bpy.ops.ed.undo()
+    bpy.ops.ed.undo()
+    assert not bpy.context.scene.two_hands.retarget.preview
+    assert pose_of(bpy.data.objects["Rig"]) == before
+    bpy.ops.ed.redo()
+    bpy.ops.ed.redo()
+    assert bpy.context.scene.two_hands.retarget.preview
+    assert pose_of(bpy.data.objects["Rig"]) == shown
+    bpy.context.scene.two_hands.retarget.preview = False
+    assert pose_of(bpy.data.objects["Rig"]) == before
+
+
+def test_renders_see_the_rigs_own_pose(scene):
+    rig = scene.target
+    pose_at_random(rig)
+    before, seen = pose_of(rig), []
+    scene.preview = True
+    bpy.context.scene.frame_set(4)
+    shown = pose_of(rig)
+    view = bpy.context.scene
+    view.camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
+    view.render.engine = "BLENDER_WORKBENCH"
+    view.render.resolution_x = view.render.resolution_y = 8
+    view.frame_start, view.frame_end = 3, 4
+
+    def look(*_):
+        seen.append(pose_of(rig))
+
+    bpy.app.handlers.render_pre.append(look)
+    bpy.ops.render.render()
+    bpy.app.handlers.render_pre.remove(look)
+    assert seen == [before]
+    assert pose_of(rig) == shown
+
+
+def test_edit_mode_and_leaving_the_scene_end_it(scene):
+    rig = scene.target
+    pose_at_random(rig)
+    before = pose_of(rig)
+    scene.preview = True
+    bpy.context.scene.frame_set(4)
+    shown = pose_of(rig)
+    bpy.context.view_layer.objects.active = rig
+    bpy.ops.object.mode_set(mode="EDIT")
+    rig_preview._look()
+    assert pose_of(rig) == before
+    bpy.ops.object.mode_set(mode="POSE")
+    rig_preview._look()
+    assert pose_of(rig) == shown
+    bpy.ops.object.mode_set(mode="OBJECT")
+    bpy.context.scene.collection.objects.unlink(rig)
+    rig_preview._look()
+    assert pose_of(rig) == before
+    bpy.context.scene.collection.objects.link(rig)
+    rig_preview._look()
+    assert pose_of(rig) == shown
+    bpy.data.objects.remove(rig)
+    assert rig_preview._look() is not None
+    bpy.context.scene.frame_set(3)
+
+
+def test_a_copy_of_the_rig_gets_its_own_pose_back(scene):
+    rig = scene.target
+    pose_at_random(rig)
+    before = pose_of(rig)
+    scene.preview = True
+    bpy.context.scene.frame_set(4)
+    copy = rig.copy()
+    bpy.context.scene.collection.objects.link(copy)
+    assert pose_of(copy) != before
+    scene.preview = False
+    assert pose_of(copy) == pose_of(rig) == before
+
+
+def test_the_addon_can_go_meanwhile(scene):
+    rig = scene.target
+    pose_at_random(rig)
+    before = pose_of(rig)
+    scene.preview = True
+    bpy.context.scene.frame_set(4)
+    registration.unregister()
+    assert pose_of(rig) == before
+    registration.register()
+
+
+def test_what_cannot_work_is_told_and_comes_back(scene):
+    rig = scene.target
+    hands = captured(scene)
+    scene.preview = True
+    bpy.context.scene.frame_set(3)
+    scene.bones["Left Wrist"].bone = ""
+    rig_preview._look()
+    assert "has no wrist in the list" in rig_preview.problem()
+    assert not list(shown_pose.showing())
+    scene.bones["Left Wrist"].bone = "mixamorig:LeftHand"
+    rig_preview._look()
+    assert rig_preview.problem() == ""
+    assert list(shown_pose.showing()) == [rig]
+    for hand in hands.values():
+        hand.hide_viewport = True
+    bpy.context.scene.frame_set(2)
+    assert list(shown_pose.showing()) == [rig]  # hidden in a gap: as it was seen last
+    scene.preview = False
+    scene.preview = True
+    assert "hidden" in rig_preview.problem()
+
+
+def test_keying_sees_the_rig_as_it_is_and_failing_brings_the_preview_back(scene):
+    rig = scene.target
+    scene.wrist = "ROTATION"
+    scene.preview = True
+    bpy.context.scene.frame_set(3)
+    shown = pose_of(rig)
+    scene.use_range, scene.first, scene.last = True, 9, 3
+    with pytest.raises(RuntimeError, match="ends on frame 3"):
+        bpy.ops.hands.key_onto_rig()
+    scene.use_range = False
+    rig_preview._look()
+    assert pose_of(rig) == shown
+    with rig_preview.put_away():
+        assert not list(shown_pose.showing())
+        bpy.context.scene.frame_set(4)
+        assert not list(shown_pose.showing())
+    assert list(shown_pose.showing()) == [rig]
+
+
+def test_mirrored_is_previewed_as_it_is_keyed(scene):
+    rig = scene.target
+    scene.mirrored = scene.preview = True
+    bpy.context.scene.frame_set(3)
+    shown = {bone.name: np.array(bone.matrix) for bone in rig.pose.bones}
+    bpy.ops.hands.key_onto_rig()
+    bpy.context.scene.frame_set(3)
+    for bone in rig.pose.bones:
+        np.testing.assert_allclose(np.array(bone.matrix), shown[bone.name], atol=2e-5, err_msg=bone.name)
