@@ -35,6 +35,17 @@ def test_multiply_is_the_second_rotation_followed_by_the_first() -> None:
     assert np.allclose(rotations.to_matrix(rotations.multiply(a, b)), (to_scipy(a) * to_scipy(b)).as_matrix())
 
 
+@pytest.mark.parametrize("kind", [np.float64, np.float32])
+def test_few_products_equal_those_among_many_to_the_last_bit(kind: type) -> None:
+    a, b = random_quaternions(500, 1).astype(kind), random_quaternions(500, 2).astype(kind)
+    many = rotations.multiply(a, b)
+    few = np.concatenate([rotations.multiply(a[row : row + 20], b[row : row + 20]) for row in range(0, 500, 20)])
+    assert many.dtype == few.dtype == kind
+    assert np.array_equal(many, few)
+    assert np.array_equal(rotations.multiply(a[0], b[:20]), rotations.multiply(np.tile(a[:1], (20, 1)), b[:20]))
+    assert np.array_equal(rotations.multiply(a[0], b[0]), many[0])
+
+
 def test_a_quarter_turn_about_z_takes_x_to_y() -> None:
     quarter = rotations.from_rotation_vector(np.array([0.0, 0.0, math.pi / 2]))
     assert np.allclose(rotations.rotate(quarter, np.array([1.0, 0.0, 0.0])), [0.0, 1.0, 0.0])
