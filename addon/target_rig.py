@@ -193,7 +193,8 @@ def _on_target(scene: Any) -> None:
     """Another rig was chosen: show its bones."""
     settings = scene.two_hands.retarget
     if settings.target is None:
-        settings.bones.clear()
+        for rows in (settings.bones, settings.metacarpals, settings.calibration):
+            rows.clear()
         settings.rig_name = settings.note = ""
     else:
         show_map(settings, detect(settings.target).rig_map)

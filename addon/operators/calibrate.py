@@ -1,4 +1,4 @@
-"""Calibrate: three ways to say how a rig's fingers correspond to the performer's. The work is in addon/calibration.py."""
+"""Calibrate: three ways to say how a rig's fingers correspond to the performer's. What they do is in calibration.py."""
 
 from dataclasses import replace
 from typing import Any, ClassVar, Final
@@ -83,7 +83,11 @@ class HANDS_OT_reset_calibration(HandsOperator):
     bl_options: ClassVar = {"REGISTER", "UNDO"}
 
     index: bpy.props.IntProperty(  # type: ignore[valid-type]
-        name="Finger", description="Row of the finger in the list, -1 for all of them", default=-1, min=-1
+        name="Finger",
+        description="Row of the finger in the list, -1 for all of them",
+        default=-1,
+        min=-1,
+        options={"SKIP_SAVE"},
     )
 
     @classmethod

@@ -204,6 +204,29 @@ def character_with_hands(folder: Path, patch: Patch) -> Values:
     return {}
 
 
+def posed_character(folder: Path, patch: Patch) -> Values:
+    character(folder, patch)
+    settings = bpy.context.scene.two_hands.retarget
+    settings.target.pose.bones[settings.bones["Left Ring 1"].bone].rotation_quaternion = (0.8, 0.6, 0.0, 0.0)
+    bpy.context.view_layer.update()
+    return {}
+
+
+def calibrated_character(folder: Path, patch: Patch) -> Values:
+    posed_character(folder, patch)
+    assert bpy.ops.hands.match_pose() == {"FINISHED"}
+    return {}
+
+
+def character_of_a_fist(folder: Path, patch: Patch) -> Values:
+    character(folder, patch)
+    for name in ("index1.L", "index2.L"):
+        bone = bpy.data.objects["Hand Left"].pose.bones[name]
+        bone.rotation_quaternion = (0.8, 0.6, 0.0, 0.0)
+    bpy.context.view_layer.update()
+    return {}
+
+
 def character_and_map(folder: Path, patch: Patch) -> Values:
     character(folder, patch)
     path = folder / "kept.json"
@@ -373,6 +396,10 @@ SCENARIOS: dict[str, Scenario] = {
     "hands.detect_rig": character_with_a_wrong_bone,
     "hands.key_onto_rig": character,
     "hands.remove_from_rig": character_with_hands,
+    "hands.match_pose": posed_character,
+    "hands.open_palm": character,
+    "hands.fist": character_of_a_fist,
+    "hands.reset_calibration": calibrated_character,
     "hands.save_rig_map": a_rig_map_to_save,
     "hands.load_rig_map": character_and_map,
     "hands.export": hands_to_export,
