@@ -1,6 +1,6 @@
 """Which channels of a data-block are animated, by its action and by the NLA."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from . import keying
@@ -23,13 +23,13 @@ def strips_in(strips: Iterable[Any]) -> list[Any]:
     return found
 
 
-def strips_of(owner: Any, but: Any = None) -> list[Any]:
-    """Strips with an action on the tracks of a data-block that are not muted, one of the tracks left out."""
+def strips_of(owner: Any, but: Collection[Any] = ()) -> list[Any]:
+    """Strips with an action on the tracks of a data-block that are not muted, some of the tracks left out."""
     data = owner.animation_data
     return [
         strip
         for track in (data.nla_tracks if data else ())
-        if track != but and not track.mute
+        if track not in but and not track.mute
         for strip in strips_in(track.strips)
     ]
 
@@ -40,7 +40,7 @@ def channels_of(place: Place | None) -> set[Channel]:
     return {(curve.data_path, curve.array_index) for curve in curves if not curve.mute}
 
 
-def channels_in(owner: Any, but: Any = None) -> set[Channel]:
-    """Every channel that is animated on a data-block, one track of the NLA left out."""
+def channels_in(owner: Any, but: Collection[Any] = ()) -> set[Channel]:
+    """Every channel that is animated on a data-block, some tracks of the NLA left out."""
     places = [keying.place_of(owner), *map(place_of_strip, strips_of(owner, but))]
     return {channel for place in places for channel in channels_of(place)}

@@ -4,6 +4,7 @@ Knows bones by name and nothing about hands, takes or cameras.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
@@ -23,7 +24,7 @@ HAS_SLOTS: Final = bpy.app.version >= (4, 4, 0)
 
 # Numbers of the enums of bpy.types.Keyframe, the same from 4.2 to 5.2.
 _INTERPOLATIONS: Final = {"CONSTANT": 0, "LINEAR": 1, "BEZIER": 2}
-_FREE, _ALIGNED, _AUTO_CLAMPED = 0, 3, 4
+_FREE, _AUTO, _ALIGNED, _AUTO_CLAMPED = 0, 1, 3, 4
 _KEYFRAME, _BREAKDOWN = 0, 2
 
 _POINT_FIELDS: Final[dict[str, tuple[int, type]]] = {
@@ -41,6 +42,8 @@ _POINT_FIELDS: Final[dict[str, tuple[int, type]]] = {
 }
 """Everything a key is made of: name -> numbers and their kind."""
 
+_BONE_PATH: Final = re.compile(r'pose\.bones\["((?:[^"\\]|\\.)*)"\]\.?(.+)')
+
 _HANDLES: Final = ("handle_left", "handle_right")
 
 _TOLD_FIELDS: Final = ("co", "interpolation", "handle_left_type", "handle_right_type")
@@ -49,6 +52,8 @@ _TOLD_FIELDS: Final = ("co", "interpolation", "handle_left_type", "handle_right_
 _FEW: Final = 16  # keys that are quicker to read one by one
 _SAME_FRAME: Final = 0.01  # keys that are nearer lie on the same frame, as Blender itself has it
 _HANDLE_DECIMALS: Final = 3  # Blender straightens aligned handles anew now and then, to another last digit
+
+_THIRD: Final = 1.0 / 3.0  # frames that flat handles of keys on neighbouring frames reach
 
 _HALVINGS: Final = 50  # of an interval: to the last digit
 _FRAME_DECIMALS: Final = 4
@@ -145,6 +150,24 @@ def assign_place(owner: Any, place: Place) -> None:
         owner.animation_data.action_slot = place.slot
 
 
+def is_shared(place: Place, owner: Any) -> bool:
+    """Whether keys of a place cannot be changed for a data-block alone: they are linked, or others play them, too."""
+    if place.action.library is not None:
+        return True
+    if HAS_SLOTS:
+        return any(user != owner for user in place.slot.users())
+    tracks = owner.animation_data.nla_tracks
+    own = sum(strip.action == place.action for track in tracks for strip in track.strips)
+    own += owner.animation_data.action == place.action
+    return bool(place.action.users - place.action.use_fake_user > own)
+
+
+def copy_place(place: Place) -> Place:
+    """The same keys in an action of their own."""
+    copy = place.action.copy()
+    return Place(copy, copy.slots[place.slot.identifier] if HAS_SLOTS else None)
+
+
 def key_bones(
     place: Place,
     frames: Array,
@@ -204,7 +227,9 @@ def key_bones(
     return writer.digest()
 
 
-def key_channels(place: Place, frames: Array, channels: Mapping[tuple[str, str, int], Array]) -> None:
+def key_channels(
+    place: Place, frames: Array, channels: Mapping[tuple[str, str, int], Array], span: Span | None = None
+) -> None:
     """Key single channels of bones, such as one angle; all keys of these curves are replaced.
 
     Custom properties are CONSTANT, and keyed where they change.
@@ -214,8 +239,9 @@ def key_channels(place: Place, frames: Array, channels: Mapping[tuple[str, str, 
         frames: [K] scene frames, increasing.
         channels: (bone name, channel such as "rotation_euler" or a property_path, index) -> [K] values. An empty bone
             name is the armature object.
+        span: as for `key_bones`.
     """
-    writer = _CurveWriter(place, None)
+    writer = _CurveWriter(place, span)
     key_types = np.full(len(frames), _KEYFRAME, np.int32)
     for (bone, channel, index), values in channels.items():
         is_property = channel.startswith("[")
@@ -269,6 +295,35 @@ def clear_keys(place: Place, paths: Iterable[str], span: Span) -> None:
             _put_keys(curve, {}, kept)
 
 
+def open_gap(curve: Any, span: Span) -> None:
+    """Take the keys of a curve on a span away and pin what lies outside: beyond a frame beside it, nothing moves.
+
+    The curve gets a key a frame before and a frame after, on the curve as it was, unless there is one nearer to the
+    gap. Handles that would follow from new neighbours become fitted ones, where they are. Only segments with easings of
+    their own, such as bounces, take another way to such a key.
+
+    Args:
+        curve: with keys, without modifiers and without linear extrapolation.
+        span: first and last frame of the gap.
+    """
+    keys = {name: _read(curve.keyframe_points, name) for name in _POINT_FIELDS}
+    if curve.auto_smoothing != "NONE":  # then automatic handles in a row depend on each other
+        _fit_handles(keys, range(len(keys["co"])))
+    for frame, gap in ((span[0] - 1.0, (span[0] - 1.0, span[0])), (span[1] + 1.0, (span[1], span[1] + 1.0))):
+        beside = _within(keys["co"][:, 0], gap) & ~_within(keys["co"][:, 0], span)
+        if not beside.any():
+            keys = _with_key(keys, curve, frame)
+    outside = np.flatnonzero(~_within(keys["co"][:, 0], span))
+    keys = {name: values[outside] for name, values in keys.items()}
+    after = int(np.searchsorted(keys["co"][:, 0], span[0]))
+    for row, name, step in ((after - 1, "handle_right", _THIRD), (after, "handle_left", -_THIRD)):
+        keys[name][row] = keys["co"][row] + (step, 0.0)
+        keys["handle_left_type"][row] = keys["handle_right_type"][row] = _FREE
+    if keys["interpolation"][after - 1] != _INTERPOLATIONS["CONSTANT"]:
+        keys["interpolation"][after - 1] = _INTERPOLATIONS["BEZIER"]
+    _put_keys(curve, {}, keys)
+
+
 def digest_keys(place: Place, paths: Iterable[str], span: Span) -> str:
     """What the keys of some curves on `span` are, as a hexadecimal number that changes with any of them.
 
@@ -318,6 +373,12 @@ def bone_path(bone: str, channel: str) -> str:
         return channel
     dot = "" if channel.startswith("[") else "."
     return f'pose.bones["{bpy.utils.escape_identifier(bone)}"]{dot}{channel}'
+
+
+def bone_of(path: str) -> tuple[str, str]:
+    """The bone and the channel of a data path, as `bone_path` takes them; no bone where it is the object's own."""
+    found = _BONE_PATH.fullmatch(path)
+    return (bpy.utils.unescape_identifier(found[1]), found[2]) if found else ("", path)
 
 
 def property_path(name: str) -> str:
@@ -452,6 +513,40 @@ def _put_keys(curve: Any, new: dict[str, Array], kept: dict[str, Array] | None) 
         if not (values == usual).all():
             points.foreach_set(name, np.ascontiguousarray(values, _POINT_FIELDS[name][1]).ravel())
     curve.update()
+
+
+def _with_key(keys: dict[str, Array], curve: Any, frame: float) -> dict[str, Array]:
+    """The keys of a curve and one more, on the curve as it is (de Casteljau)."""
+    co, last = keys["co"].astype(np.float64), len(keys["co"]) - 1
+    after = int(np.searchsorted(co[:, 0], frame))
+    like = max(after - 1, 0)
+    point = np.array([frame, curve.evaluate(frame)])
+    handles = {"handle_left": point - (_THIRD, 0.0), "handle_right": point + (_THIRD, 0.0)}
+    keys = {name: values.copy() for name, values in keys.items()}
+    _fit_handles(keys, {like, min(after, last)})
+    is_between = 0 < after <= last
+    if is_between and keys["interpolation"][like] == _INTERPOLATIONS["BEZIER"]:
+        out, back = (keys[name][row] - co[row] for name, row in (("handle_right", like), ("handle_left", after)))
+        # As Blender itself does, handles that reach past each other are forced apart.
+        fit = min(1.0, (co[after, 0] - co[like, 0]) / max(abs(out[0]) + abs(back[0]), np.finfo(float).tiny))
+        corners = np.array([co[like], co[like] + fit * out, co[after] + fit * back, co[after]])
+        share = _share_at(corners[:, 0], frame)
+        first = corners[:-1] + share * np.diff(corners, axis=0)
+        second = first[:-1] + share * np.diff(first, axis=0)
+        handles = {"handle_left": second[0], "handle_right": second[1]}
+        keys["handle_right"][like], keys["handle_left"][after] = first[0], first[2]
+    new = {name: values[like] for name, values in keys.items()}
+    new |= {"co": point, **handles, "handle_left_type": _FREE, "handle_right_type": _FREE}
+    return {name: np.insert(values, after, new[name], axis=0) for name, values in keys.items()}
+
+
+def _fit_handles(keys: dict[str, Array], rows: Iterable[int]) -> None:
+    """Let automatic handles of some keys stay where they are, whatever neighbours they get."""
+    for row in rows:
+        types = {int(keys["handle_left_type"][row]), int(keys["handle_right_type"][row])}
+        if not types <= {_FREE, _ALIGNED}:
+            fitted = _ALIGNED if types <= {_AUTO, _AUTO_CLAMPED, _ALIGNED} else _FREE
+            keys["handle_left_type"][row] = keys["handle_right_type"][row] = fitted
 
 
 def _is_fitted(handle_types: Array) -> Array:
