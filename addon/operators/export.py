@@ -8,7 +8,7 @@ import bpy
 from dir_core.errors import OutputError
 from dir_core.take import save_take
 
-from .. import clean_job, export, hand_rig, take_keys, takes
+from .. import clean_job, export, exporters, hand_rig, take_keys, takes
 from .base import HandsOperator, has_take, refuse_poll
 
 
@@ -45,14 +45,14 @@ class HANDS_OT_export(HandsOperator):
         item: Any = takes.active_take(context.scene)
         beside = Path(bpy.data.filepath or (takes.raw_path(item) if item else Path.home() / "hands"))
         name = bpy.path.clean_name(_clip_name(context))
-        self.filepath = str(export.fitting_path(beside.with_name(name), kind))
-        self.filter_glob = ";".join(f"*{suffix}" for suffix in export.FORMATS[kind].suffixes)
+        self.filepath = str(exporters.fitting_path(beside.with_name(name), kind))
+        self.filter_glob = ";".join(f"*{suffix}" for suffix in exporters.FORMATS[kind].suffixes)
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 
     def check(self, context: Any) -> bool:
         """Put the format's ending behind the name, so that Blender warns of a file that is there."""
-        fitting = str(export.fitting_path(Path(self.filepath), context.scene.two_hands.export.format))
+        fitting = str(exporters.fitting_path(Path(self.filepath), context.scene.two_hands.export.format))
         changed = fitting != self.filepath
         self.filepath = fitting
         return changed
@@ -80,7 +80,7 @@ class HANDS_OT_export(HandsOperator):
             done = export.export_armatures(
                 context,
                 armatures,
-                export.fitting_path(Path(bpy.path.abspath(self.filepath)), settings.format),
+                exporters.fitting_path(Path(bpy.path.abspath(self.filepath)), settings.format),
                 settings.format,
                 span=span,
                 name=_clip_name(context),

@@ -1,6 +1,7 @@
 """Files that leave Blender and come back: what moves, when, and what is left of the file that was open."""
 
 import json
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from mathutils import Euler, Matrix, Quaternion
 from mathutils.kdtree import KDTree
 
 import addon
-from addon import export, keying, layers
+from addon import export, exporters, keying, layers
 from dir_core import rotations
 from dir_core.errors import OutputError, SettingsError
 from dir_core.retargeting.rig_map import known_rig_maps
@@ -26,7 +27,7 @@ from tests.blender.undo import differences, file_state
 RATES = {"24": (24, 1.0), "25": (25, 1.0), "29.97": (30, 1.001), "60": (60, 1.0)}
 """Frame rates as Blender has them: a whole number and what it is divided by."""
 
-KINDS = list(export.FORMATS)
+KINDS = list(exporters.FORMATS)
 ANGLE = 0.05  # degrees
 DISTANCE = 1e-4  # metres
 TIME = 1e-3  # seconds
@@ -105,7 +106,7 @@ def come_back(path: Path, kind: str, rate: tuple[int, float], importer: str = ""
     bpy.ops.wm.read_factory_settings(use_empty=True)
     for module in ("io_scene_fbx", "io_scene_gltf2", "io_anim_bvh"):
         addon_utils.enable(module, default_set=False)
-    set_rate(rate)
+    set_rate(rate if kind != "BVH" else (12, 1.0))
     per_second = rate[0] / rate[1]
     if importer == "wm.fbx_import":
         bpy.ops.wm.fbx_import(filepath=str(path), anim_offset=0.0)
@@ -118,11 +119,10 @@ def come_back(path: Path, kind: str, rate: tuple[int, float], importer: str = ""
         bpy.ops.import_scene.gltf(filepath=str(path), bone_heuristic="BLENDER")
     elif kind == "BVH":
         bpy.ops.import_anim.bvh(filepath=str(path), update_scene_fps=True)
-    else:
-        bpy.ops.wm.usd_import(filepath=str(path))
-    if kind in ("BVH", "USD"):
         render = bpy.context.scene.render
         assert render.fps / render.fps_base == pytest.approx(per_second, rel=1e-6)
+    else:
+        bpy.ops.wm.usd_import(filepath=str(path))  # one frame per time code, whatever the rate
     return [item for item in bpy.data.objects if item.type == "ARMATURE"], per_second
 
 
@@ -175,7 +175,7 @@ def key_range() -> Any:
 
 
 def path_in(folder: Path, kind: str) -> Path:
-    return folder / f"hands{export.FORMATS[kind].suffixes[0]}"
+    return folder / f"hands{exporters.FORMATS[kind].suffixes[0]}"
 
 
 def export_now(path: Path, kind: str, **settings: Any) -> None:
@@ -328,15 +328,30 @@ def test_bvh_is_upright_in_a_world_with_y_up(tmp_path: Path) -> None:
 
 
 def test_a_file_of_another_ending_keeps_its_name(tmp_path: Path) -> None:
-    assert export.fitting_path(tmp_path / "shot.v2", "FBX") == tmp_path / "shot.v2.fbx"
-    assert export.fitting_path(tmp_path / "shot.FBX", "FBX") == tmp_path / "shot.FBX"
-    assert export.fitting_path(tmp_path / "shot.usda", "USD") == tmp_path / "shot.usda"
-    keyed_hands(tmp_path)
+    assert exporters.fitting_path(tmp_path / "shot.v2", "FBX") == tmp_path / "shot.v2.fbx"
+    assert exporters.fitting_path(tmp_path / "shot.FBX", "FBX") == tmp_path / "shot.FBX"
+    assert exporters.fitting_path(tmp_path / "shot.usda", "USD") == tmp_path / "shot.usda"
+
+
+@pytest.mark.parametrize("rate", RATES.values(), ids=RATES)
+def test_usd_says_its_axes_units_and_rate(tmp_path: Path, rate: tuple[int, float]) -> None:
+    first, last = export.keyed_frames(keyed_hands(tmp_path, rate))
     export_now(tmp_path / "shot.usda", "USD")
     text = (tmp_path / "shot.usda").read_text("utf-8")
-    assert text.startswith("#usda")
-    assert 'upAxis = "Y"' in text
-    assert "metersPerUnit = 1" in text
+    facts = dict(re.findall(r"^ {4}(\w+) = (\S+)$", text, re.MULTILINE))
+    assert (facts["upAxis"], facts["metersPerUnit"]) == ('"Y"', "1")
+    assert (int(facts["startTimeCode"]), int(facts["endTimeCode"])) == (first, last)
+    assert float(facts["timeCodesPerSecond"]) == pytest.approx(rate[0] / rate[1], rel=1e-6)
+
+
+def test_bones_that_are_scaled_away_do_not_stop_an_export(tmp_path: Path) -> None:
+    (left, right) = keyed_hands(tmp_path)
+    left.pose.bones["index2.L"].scale = (0.0, 0.0, 0.0)
+    before = see(bpy.context.scene, [1, 2, 3], [right])
+    for kind in ("BVH", "GLB"):
+        export_hands([left, right], path_in(tmp_path, kind), kind)
+    found, _ = come_back(path_in(tmp_path, "GLB"), "GLB", (24, 1.0))
+    assert_same_motion(before, see(bpy.context.scene, [1, 2, 3], found), "GLB")
 
 
 # --- what is left --------------------------------------------------------------------------------------------
@@ -366,13 +381,13 @@ def test_the_open_file_stays_as_it_is(
     bpy.context.view_layer.objects.active = rig
     bpy.ops.object.mode_set(mode="POSE")
     if fails:
-        write = export._WRITERS[kind]
+        write = exporters._WRITERS[kind]
 
         def stop(*values: Any) -> set[str]:
             write(*values)
             raise RuntimeError("stopped")
 
-        monkeypatch.setattr(export, "_WRITERS", {kind: stop})
+        monkeypatch.setattr(exporters, "_WRITERS", {kind: stop})
     path = path_in(tmp_path, kind)
     path.write_text("of before")
     there = set(tmp_path.iterdir())
@@ -443,6 +458,14 @@ def test_hands_at_rest_are_told(tmp_path: Path) -> None:
         export_hands([left, right], tmp_path / "hands.bvh")
 
 
+def test_a_mirrored_rig_is_told(tmp_path: Path) -> None:
+    (left, _) = keyed_hands(tmp_path)
+    left.scale.x = -1.0
+    bpy.context.view_layer.update()
+    with pytest.raises(SettingsError, match="Hand Left is mirrored by a negative scale"):
+        export_hands([left], tmp_path / "hands.bvh")
+
+
 def test_an_empty_range_is_told(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="ends on frame 2 before it begins on 5"):
         export_hands(keyed_hands(tmp_path), tmp_path / "hands.bvh", span=(5, 2))
@@ -459,7 +482,7 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def fill(*_: Any) -> set[str]:
         raise RuntimeError("Error: Python: [Errno 28] No space left on device")
 
-    monkeypatch.setattr(export, "_WRITERS", {"FBX": fill})
+    monkeypatch.setattr(exporters, "_WRITERS", {"FBX": fill})
     monkeypatch.setattr(export.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
     with pytest.raises(OutputError, match="the disk is full; make room or choose another folder"):
         export_hands(hands, tmp_path / "hands.fbx", "FBX")
@@ -472,7 +495,7 @@ def test_a_missing_exporter_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(addon_utils, "enable", lambda *_, **__: None)
     with pytest.raises(SettingsError, match=r"no exporter for BVH \(io_anim_bvh\)"):
         export_hands(hands, tmp_path / "hands.bvh")
-    monkeypatch.setattr(export, "_HAS_USD", False)
+    monkeypatch.setattr(exporters, "_HAS_USD", False)
     with pytest.raises(SettingsError, match="built without USD"):
         export_hands(hands, tmp_path / "hands.usd", "USD")
 
