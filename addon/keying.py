@@ -524,8 +524,11 @@ def _with_key(keys: dict[str, Array], curve: Any, frame: float) -> dict[str, Arr
     handles = {"handle_left": point - (_THIRD, 0.0), "handle_right": point + (_THIRD, 0.0)}
     keys = {name: values.copy() for name, values in keys.items()}
     _fit_handles(keys, {like, min(after, last)})
-    is_between = 0 < after <= last
-    if is_between and keys["interpolation"][like] == _INTERPOLATIONS["BEZIER"]:
+    if not 0 < after <= last:  # where the curve holds still
+        name = "handle_left" if after == 0 else "handle_right"
+        keys[name][like] = co[like] + (-_THIRD if after == 0 else _THIRD, 0.0)
+        keys["handle_left_type"][like] = keys["handle_right_type"][like] = _FREE
+    elif keys["interpolation"][like] == _INTERPOLATIONS["BEZIER"]:
         out, back = (keys[name][row] - co[row] for name, row in (("handle_right", like), ("handle_left", after)))
         # As Blender itself does, handles that reach past each other are forced apart.
         fit = min(1.0, (co[after, 0] - co[like, 0]) / max(abs(out[0]) + abs(back[0]), np.finfo(float).tiny))

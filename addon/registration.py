@@ -25,6 +25,7 @@ from . import (
     ticker,
     translations,
 )
+from .operators import bake as bake_operators
 from .operators import calibrate as calibrate_operators
 from .operators import capture as capture_operators
 from .operators import clean_up as clean_up_operators
@@ -74,6 +75,7 @@ MODULES: Final[tuple[ModuleType, ...]] = (
     review_operators,
     takes_panel,
     retarget_operators,
+    bake_operators,
     calibrate_operators,
     export_operators,
     exchange_operators,

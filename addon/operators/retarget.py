@@ -1,6 +1,6 @@
 """Retarget: the list of the rig's bones and the hands keyed onto it. The work is that of addon/retarget.py."""
 
-import time
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -12,9 +12,7 @@ from dir_core.retargeting.rig_map import RigMap, load_rig_map, save_rig_map
 
 from .. import retarget, rig_preview, target_rig
 from .base import HandsOperator, refuse_poll
-
-_SLICE: Final = 0.04  # seconds of work between two looks at the user; a redraw follows each
-_TICK: Final = 0.001
+from .steps import SteppedOperator
 
 
 class HANDS_OT_detect_rig(HandsOperator):
@@ -39,15 +37,12 @@ class HANDS_OT_detect_rig(HandsOperator):
         return {"FINISHED"}
 
 
-class HANDS_OT_key_onto_rig(HandsOperator):
+class HANDS_OT_key_onto_rig(SteppedOperator):
     """Key the hands of the active take onto the rig, on a layer of their own; everything else on the rig stays"""
 
     bl_idname = "hands.key_onto_rig"
     bl_label = "Key onto Rig"
     bl_options: ClassVar = {"REGISTER", "UNDO"}
-
-    _steps: Any = None
-    _timer: Any = None
 
     @classmethod
     def poll(cls, context: Any) -> bool:
@@ -58,62 +53,20 @@ class HANDS_OT_key_onto_rig(HandsOperator):
             return refuse_poll(cls, "Key the hands of a take first")
         return _has_target(cls, context)
 
-    def invoke(self, context: Any, _event: Any) -> set[str]:
-        """Work in slices, so that the window stays alive and Escape ends it."""
-        if bpy.app.background:
-            return self.execute(context)
-        manager = context.window_manager
-        self._timer = manager.event_timer_add(_TICK, window=context.window)
-        manager.modal_handler_add(self)
-        manager.progress_begin(0, 100)
-        context.workspace.status_text_set("Keying onto the Rig    Esc: Cancel")
-        return self._leave_if_done(context, self.execute(context))
-
-    def modal(self, context: Any, event: Any) -> set[str]:
-        """Do the next slice."""
-        if event.type == "ESC":
-            self.cancel(context)
-            return {"CANCELLED"}
-        if event.type != "TIMER":
-            return {"RUNNING_MODAL"}
-        return self._leave_if_done(context, self.execute(context))
-
-    def cancel(self, context: Any) -> None:
-        """Leave everything as it was; Blender calls this too, for example when the window closes."""
-        if self._steps is not None:
-            self._steps.close()
-        self._leave_if_done(context, {"CANCELLED"})
-
-    def run(self, context: Any) -> set[str]:
-        """Work for a slice, or to the end where nobody waits."""
+    def steps(self, context: Any) -> Generator[float, None, Any]:
+        """Read the captured hands, then key the rig."""
         settings = context.scene.two_hands.retarget
-        if self._steps is None:
-            wanted, rig_map = retarget.wanted_of(settings), target_rig.read_map(settings)
-            armatures = retarget.captured_armatures(context.scene)
-            steps = retarget.key_onto_rig(settings.target, armatures, rig_map, wanted)
-            self._steps = rig_preview.away(steps)
-        end = time.perf_counter() + _SLICE
-        try:
-            while self._timer is None or time.perf_counter() < end:
-                share = next(self._steps)
-        except StopIteration as finished:
-            done = finished.value
-            settings.preview = False  # the keys show it now, and what becomes of them should be seen
-            for note in done.notes:
-                self.report({"WARNING"}, note)
-            rig = context.scene.two_hands.retarget.target.name
-            self.tell(f"Keyed {done.bones} bones of {rig} on {done.frames:,} frames.")
-            return {"FINISHED"}
-        context.window_manager.progress_update(100 * share)
-        return {"RUNNING_MODAL"}
+        wanted, rig_map = retarget.wanted_of(settings), target_rig.read_map(settings)
+        armatures = retarget.captured_armatures(context.scene)
+        return rig_preview.away(retarget.key_onto_rig(settings.target, armatures, rig_map, wanted))
 
-    def _leave_if_done(self, context: Any, result: set[str]) -> set[str]:
-        if "RUNNING_MODAL" not in result and self._timer is not None:
-            context.window_manager.event_timer_remove(self._timer)
-            context.window_manager.progress_end()
-            context.workspace.status_text_set(None)
-            self._timer = None
-        return result
+    def finish(self, context: Any, done: retarget.Retargeted) -> None:
+        """Say what was keyed."""
+        settings = context.scene.two_hands.retarget
+        settings.preview = False  # the keys show it now, and what becomes of them should be seen
+        for note in done.notes:
+            self.report({"WARNING"}, note)
+        self.tell(f"Keyed {done.bones} bones of {settings.target.name} on {done.frames:,} frames.")
 
 
 class HANDS_OT_remove_from_rig(HandsOperator):
@@ -214,7 +167,7 @@ class HANDS_OT_load_rig_map(HandsOperator):
             raise SettingsError(
                 f"{settings.target.name} has no hand with the bones of {path.name}, choose another map."
             )
-        target_rig.show_map(settings, fitted)
+        target_rig.show_map(settings, target_rig.with_arms(settings.target, fitted))
         count = sum(len(hand.bones) for hand in fitted.hands.values())
         self.tell(f"{fitted.name}: {count} of {len(settings.bones)} bones found.")
         return {"FINISHED"}

@@ -9,7 +9,7 @@ from dir_core.retargeting.transfer import CUPPING
 
 from .. import rig_preview
 from ..calibration_rows import UNKNOWN_OFFSET, is_calibrated
-from ..operators import calibrate
+from ..operators import bake, calibrate
 from ..operators import retarget as operators
 from .base import HandsPanel, draw_sentence
 
@@ -65,6 +65,7 @@ class HANDS_PT_retarget(HandsPanel):
         row = layout.row(align=True)
         row.operator(operators.HANDS_OT_key_onto_rig.bl_idname, icon="KEY_HLT")
         row.operator(operators.HANDS_OT_remove_from_rig.bl_idname, text="", icon="X")
+        layout.operator(bake.HANDS_OT_bake_to_keys.bl_idname, icon="ACTION")
 
 
 class _SubPanel(HandsPanel):

@@ -396,6 +396,7 @@ SCENARIOS: dict[str, Scenario] = {
     "hands.detect_rig": character_with_a_wrong_bone,
     "hands.key_onto_rig": character,
     "hands.remove_from_rig": character_with_hands,
+    "hands.bake_to_keys": character_with_hands,
     "hands.match_pose": posed_character,
     "hands.open_palm": character,
     "hands.fist": character_of_a_fist,

@@ -1,0 +1,40 @@
+"""Bake: the captured hands on the rig become plain keys. The work is that of addon/bake.py."""
+
+from collections.abc import Generator
+from typing import Any, ClassVar, Final
+
+from .. import bake, retarget, rig_preview
+from .base import refuse_poll
+from .steps import SteppedOperator
+
+
+class HANDS_OT_bake_to_keys(SteppedOperator):
+    """Turn what is seen of the hands on the rig into plain keys of the rig's own action; the layer goes, \
+and so do the links to the take"""
+
+    bl_idname = "hands.bake_to_keys"
+    bl_label = "Bake to Keys"
+    bl_options: ClassVar = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        """There has to be a layer of hands, and a mode in which the rig can be read."""
+        target = context.scene.two_hands.retarget.target
+        if target is None:
+            return refuse_poll(cls, "Choose the rig first")
+        if not retarget.has_hands(target):
+            return refuse_poll(cls, "The rig has no keys of captured hands")
+        return context.mode in {"OBJECT", "POSE"} or refuse_poll(cls, "Leave for object or pose mode first")
+
+    def steps(self, context: Any) -> Generator[float, None, Any]:
+        """Read the rig, then key it."""
+        return rig_preview.away(bake.bake_layer(context.scene.two_hands.retarget.target))
+
+    def finish(self, _context: Any, done: bake.Baked) -> None:
+        """Say where the keys are."""
+        for note in done.notes:
+            self.report({"WARNING"}, note)
+        self.tell(f'Baked {done.bones} bones on {done.frames:,} frames into "{done.action}".')
+
+
+CLASSES: Final = (HANDS_OT_bake_to_keys,)
