@@ -118,7 +118,7 @@ class HANDS_OT_import_results(HandsOperator):
 
     bl_idname = "hands.import_results"
     bl_label = "Import Results"
-    bl_options: ClassVar = {"REGISTER", "UNDO"}
+    bl_options: ClassVar = {"UNDO"}  # no panel to change the choices afterwards, which would import again and again
 
     filepath: bpy.props.StringProperty(  # type: ignore[valid-type]
         name="Results",
@@ -130,7 +130,7 @@ class HANDS_OT_import_results(HandsOperator):
         default="*.npz;*.json;*.ndjson;*.jsonl", options={"HIDDEN"}
     )
     use_footage: bpy.props.BoolProperty(  # type: ignore[valid-type]
-        name="Made from the Footage",
+        name="Use Footage",
         description="The results were made from the footage of the scene, which says size, times and lens",
         default=True,
     )
@@ -180,7 +180,7 @@ class HANDS_OT_import_results(HandsOperator):
         default="auto",
     )
     relaxed_mean: bpy.props.BoolProperty(  # type: ignore[valid-type]
-        name="From the Mean Pose",
+        name="From Mean Pose",
         description="The MANO poses count from the mean pose and not from the flat hand (flat_hand_mean is off)",
     )
     build: bpy.props.BoolProperty(  # type: ignore[valid-type]
@@ -234,19 +234,21 @@ class HANDS_OT_import_results(HandsOperator):
                 context.workspace.status_text_set("Importing the Results    Esc: Cancel")
                 return {"RUNNING_MODAL"}
             self._running.wait()
-        notes = self._running.sentences()
+        running, self._running = self._running, None
+        notes = running.sentences()
         footage = _footage_path(context.scene) if self.use_footage else None
         try:
             bpy.ops.hands.add_take(
                 "EXEC_DEFAULT",
                 False,  # the import is the undo step
-                filepath=str(self._running.take),
+                filepath=str(running.take),
                 footage=str(footage or ""),
                 start=getattr(context.scene, SCENE_PROPERTY).footage.start,
                 build=self.build,
             )
         except RuntimeError as error:
-            raise ExchangeError(str(error).removeprefix("Error: ").strip()) from error
+            reason = str(error).removeprefix("Error: ").strip()
+            raise ExchangeError(f"The take lies at {running.take}, add it from there: {reason}") from error
         for note in notes[:-1]:
             self.report({"WARNING"}, note)
         self.tell(notes[-1])
