@@ -95,12 +95,14 @@ def _read_fingers(target: Any, pair: HandPair, wanted: Wanted, graph: Any) -> di
     if motion is None:
         return {}
     turns = rotations.multiply(rotations_of(motion.poses), rotations.inverse(pair.captured.rest))
-    hinges = bend_axes(pair.captured)
-    fingers = {}
-    for name, rest in pair.rig.fingers.items():
-        link = transfer.link_finger(name, pair.rig, pair.alignment, wanted.fingers, hinges)
-        fingers[name] = Finger(link, turns, transfer.joint_turns(turns, name, rest)[0], pair)
-    return fingers
+    return {
+        name: Finger(_link(pair, name, wanted.fingers), turns, transfer.joint_turns(turns, name, rest)[0], pair)
+        for name, rest in pair.rig.fingers.items()
+    }
+
+
+def _link(pair: HandPair, name: str, mode: transfer.FingerMode) -> transfer.FingerLink:
+    return transfer.link_finger(name, pair.rig, pair.alignment, mode, bend_axes(pair.captured))
 
 
 def _match_pose(target: Any, finger: Finger, wanted: Wanted) -> FingerCalibration | None:
@@ -111,7 +113,10 @@ def _match_pose(target: Any, finger: Finger, wanted: Wanted) -> FingerCalibratio
 def _open_palm(_target: Any, finger: Finger, _wanted: Wanted) -> FingerCalibration | None:
     if not calibrate.is_open(finger.link, finger.joints):
         return None
-    return calibrate.calibrate_pose(finger.link, finger.joints, calibrate.straight_pose(finger.link))
+    # Fingers that are straight at rest are bent a little in a hand that is relaxed: together they were modelled.
+    names = {"thumb"} if finger.link.name == "thumb" else finger.pair.rig.fingers.keys() - {"thumb"}
+    at_rest = all(map(calibrate.is_straight, (_link(finger.pair, name, finger.link.mode) for name in names)))
+    return calibrate.calibrate_pose(finger.link, finger.joints, calibrate.straight_pose(finger.link, at_rest=at_rest))
 
 
 def _fist(target: Any, finger: Finger, wanted: Wanted) -> FingerCalibration | None:

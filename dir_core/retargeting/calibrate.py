@@ -22,14 +22,14 @@ from dir_core.retargeting.transfer import FingerLink, finger_moves
 
 Array = NDArray[Any]
 
-FULL_BEND: Final = {"thumb": (15.0, 50.0, 80.0), "finger": (90.0, 100.0, 70.0)}
-"""Degrees that the joints of a fist bend, after the ranges of motion in Norkin & White, "Measurement of Joint Motion";
-the end joint stops in the palm before its own end."""
+FULL_BEND: Final = {"thumb": (25.0, 45.0, 55.0), "finger": (90.0, 100.0, 70.0)}
+"""Degrees that the joints of a fist bend. Fingers after the ranges of motion in Norkin & White, "Measurement of Joint
+Motion", the end joint stopped by the palm; a thumb that lies across them has its joints half way."""
 
 SMALLEST_FIST: Final = np.radians(60.0)
 """Bend of a whole finger below which it makes no fist and may be open; a thumb lies across with half of it."""
 
-_BENT_JOINT: Final = np.radians(12.0)
+_BENT_JOINT: Final = np.radians(20.0)
 """Bend of a joint from which its share of a fist is no noise."""
 
 _STRAIGHT: Final = np.radians(15.0)
@@ -48,17 +48,28 @@ def is_posed(posed: Array) -> bool:
     return bool(rotations.angle_between(posed, np.array([1.0, 0.0, 0.0, 0.0])).max() > _AT_REST)
 
 
-def straight_pose(link: FingerLink) -> Array:
+def is_straight(link: FingerLink) -> bool:
+    """Whether a rig's finger is straight at rest.
+
+    How the thumb lies to the palm differs among rigs that are all made with open hands: only its own joints count.
+    """
+    bends = bend_about(_flat(link), rotations.rotate(link.above, link.hinges))[1 if link.name == "thumb" else 0 :]
+    return bool(np.abs(np.cumsum(bends)).max(initial=0.0) < _STRAIGHT)
+
+
+def straight_pose(link: FingerLink, *, at_rest: bool) -> Array:
     """Rotations [n, 4] from rest, in the bones' own axes, of a rig's straight finger.
 
-    That is the rest pose where the finger is straight there, and else the bones along those of a flat hand. How the
-    thumb lies to the palm differs among rigs that are all made with open hands: only its own joints count.
+    Args:
+        link: the finger.
+        at_rest: whether its rest pose is that; else the bends are taken out of it, and only they.
     """
-    finger, flat = link.finger, _flat(link)
-    bends = bend_about(flat, rotations.rotate(link.above, link.hinges))[1 if link.name == "thumb" else 0 :]
-    if np.abs(np.cumsum(bends)).max(initial=0.0) < _STRAIGHT:
-        return np.tile([1.0, 0.0, 0.0, 0.0], (len(finger.bones), 1))
-    return rotations.multiply(rotations.multiply(rotations.inverse(finger.rotations), flat), finger.rotations)
+    if at_rest:
+        return np.tile([1.0, 0.0, 0.0, 0.0], (len(link.finger.bones), 1))
+    axes = rotations.rotate(link.above, link.hinges)
+    turn = rotations.from_rotation_vector(bend_about(_flat(link), axes)[:, None] * axes)
+    rest = link.finger.rotations
+    return rotations.multiply(rotations.multiply(rotations.inverse(rest), turn), rest)
 
 
 def offset_angle(link: FingerLink) -> float:

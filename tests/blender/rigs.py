@@ -23,10 +23,12 @@ def build_makehuman(rig: str) -> Any:
     bpy.context.scene.collection.objects.link(armature)
     bpy.context.view_layer.objects.active = armature
     bpy.ops.object.mode_set(mode="EDIT")
-    for entry in json.loads((FOLDER / "makehuman" / f"{rig}.json").read_text("utf-8")):
+    entries = json.loads((FOLDER / "makehuman" / f"{rig}.json").read_text("utf-8"))
+    for entry in entries:
         bone = data.edit_bones.new(entry["name"])
         bone.head, bone.tail, bone.roll = entry["head"], entry["tail"], entry["roll"]
-        bone.parent = data.edit_bones.get(entry["parent"])
+    for entry in entries:  # a bone may come before its parent
+        data.edit_bones[entry["name"]].parent = data.edit_bones.get(entry["parent"])
     bpy.ops.object.mode_set(mode="OBJECT")
 
     with np.load(FOLDER / "makehuman" / "skin.npz") as skin:
