@@ -15,12 +15,15 @@ import bpy
 
 from dir_core.conventions import Side
 from dir_core.errors import HandCaptureError, SettingsError
+from dir_core.retargeting.rig_map import RigMap
 
 from . import retarget, shown_pose, target_rig, ticker
 from .bone_channels import HandPair, hand_channels
 from .captured_hands import Motion, choose_frames, motion_now
 from .log import LOGGER, note_mistake
 from .properties import listen_to_preview, listen_to_takes, listen_to_target
+from .stand_in import rig_now
+from .wrist_targets import bones_to_read
 
 Result = TypeVar("Result")
 
@@ -35,16 +38,13 @@ class _Following:
         digest: of the settings.
         wanted: what is taken over.
         pairs: the rig's hands with the captured ones.
+        bones: of the rig, on whose place it depends what is shown; none where only fingers are.
     """
 
     digest: bytes
     wanted: retarget.Wanted
     pairs: dict[Side, HandPair]
-
-    @property
-    def needs_rig(self) -> bool:
-        """Whether what is shown depends on where the rig itself is."""
-        return self.wanted.wrist != "NONE"
+    bones: tuple[str, ...]
 
 
 @dataclass
@@ -126,23 +126,40 @@ def _is_wanted(scene: Any) -> bool:
     )
 
 
-def _show(scene: Any, graph: Any) -> None:
-    """Show on a scene's rig what the captured hands do in its evaluated graph.
+def _show(scene: Any, layer: Any) -> None:
+    """Show on a scene's rig what the captured hands do in its evaluated view layer.
 
     Raises:
         SettingsError: something does not fit together.
     """
     target, following = scene.two_hands.retarget.target, _follow(scene)
-    motions = _read_motions(target, following, graph)
+    motions = _read_motions(target, following, layer.depsgraph)
     if not motions:
         raise SettingsError("The captured hands are hidden here, show them in the viewport for the preview.")
+    _state.captured, _state.rig = _bytes_of(motions), None
+    share = _share(following, scene.frame_current)
+    if not share:
+        shown_pose.put_back(target)
+        return
+    shown_pose.show(target, _values_of(target, following, motions, layer), share)
+    if any(following.pairs[side].goal.is_late for side in motions):
+        # A hand below an arm that is moved turns as that arm then lies: this is seen with the arm's values.
+        layer.update()
+        shown_pose.show(target, _values_of(target, following, motions, layer), share)
+
+
+def _values_of(
+    target: Any, following: _Following, motions: dict[Side, Motion], layer: Any
+) -> dict[tuple[str, str, int], float]:
+    """What the rig's channels get in an evaluated view layer, but those of bones that the user is posing."""
+    rig = None
+    if not all(pair.goal.is_plain for pair in following.pairs.values()):
+        rig = rig_now(target, following.bones, layer.depsgraph)
     values: dict[tuple[str, str, int], float] = {}
     for side, motion in motions.items():
-        channels = hand_channels(target, following.pairs[side], motion, following.wanted).values
+        channels = hand_channels(target, following.pairs[side], motion, following.wanted, rig).values
         values |= {key: float(numbers[0]) for key, numbers in channels.items() if key[0] not in _state.touched}
-    share = _share(following, scene.frame_current)
-    shown_pose.show(target, values if share > 0.0 else {}, share)
-    _state.captured, _state.rig = _bytes_of(motions), None
+    return values
 
 
 def _follow(scene: Any) -> _Following:
@@ -154,18 +171,28 @@ def _follow(scene: Any) -> _Following:
         _state.following = None
         _state.held.clear()
         retarget.check_target(settings.target, armatures.values())
-        wanted = retarget.wanted_of(settings)
-        pairs = retarget.follow_hands(settings.target, armatures, target_rig.read_map(settings), wanted)
-        _state.following = _Following(digest, wanted, pairs)
+        wanted, rig_map = retarget.wanted_of(settings), target_rig.read_map(settings)
+        _state.touched |= shown_pose.changed_bones(settings.target)
+        shown_pose.put_back(settings.target)  # the rig itself is asked where it has its hands
+        pairs = retarget.follow_hands(settings.target, armatures, rig_map, wanted)
+        _state.following = _Following(digest, wanted, pairs, _bones_of(settings.target, pairs, rig_map, wanted))
     return _state.following
+
+
+def _bones_of(target: Any, pairs: dict[Side, HandPair], rig_map: RigMap, wanted: retarget.Wanted) -> tuple[str, ...]:
+    if wanted.wrist == "NONE":
+        return ()
+    above = [bone.parent.name for pair in pairs.values() if (bone := target.data.bones[pair.rig.wrist]).parent]
+    goals, hands = [pair.goal for pair in pairs.values()], [rig_map.hands[side] for side in pairs]
+    return (*above, *bones_to_read(target, goals, hands))
 
 
 def _digest_of(settings: Any, armatures: dict[Side, Any]) -> bytes:
     hands = [armature and armature.session_uid for armature in armatures.values()]
-    return hashlib.blake2b(repr((hands, _values_of(settings))).encode(), digest_size=16).digest()
+    return hashlib.blake2b(repr((hands, _settings_in(settings))).encode(), digest_size=16).digest()
 
 
-def _values_of(group: Any) -> list[Any]:
+def _settings_in(group: Any) -> list[Any]:
     """Every value in a group of registered properties, those of its lists and groups included."""
     values: list[Any] = []
     for name in _names_of(type(group)):
@@ -173,9 +200,9 @@ def _values_of(group: Any) -> list[Any]:
         if isinstance(value, bpy.types.ID):
             values.append(value.session_uid)
         elif isinstance(value, bpy.types.PropertyGroup):
-            values.append(_values_of(value))
+            values.append(_settings_in(value))
         elif isinstance(value, bpy.types.bpy_prop_collection):
-            values.append([_values_of(each) for each in value])
+            values.append([_settings_in(each) for each in value])
         else:
             values.append(tuple(value) if isinstance(value, bpy.types.bpy_prop_array) else value)
     return values
@@ -234,12 +261,12 @@ def _renew() -> None:
 
 
 def _renew_scene(scene: Any, layer: Any) -> None:
-    target, following = scene.two_hands.retarget.target, _follow(scene)
+    target = scene.two_hands.retarget.target
     _state.touched |= shown_pose.changed_bones(target)
-    if following.needs_rig:
+    if _follow(scene).bones:
         shown_pose.put_back(target)
     layer.update()
-    _show(scene, layer.depsgraph)
+    _show(scene, layer)
 
 
 def _look() -> float | None:
@@ -277,18 +304,16 @@ def _bytes_of(motions: dict[Side, Motion]) -> bytes:
 
 
 def _rig_bytes(target: Any, following: _Following, graph: Any) -> bytes:
-    """Where the rig's wrists hang, to compare; fingers do not depend on it."""
-    if not following.needs_rig:
+    """Where the bones are on which it depends what is shown, to compare."""
+    if not following.bones:
         return b""
-    rig = target.evaluated_get(graph)
-    above = [rig.pose.bones[pair.rig.wrist].parent for pair in following.pairs.values()]
-    return repr((rig.matrix_world, [bone and bone.matrix for bone in above])).encode()
+    rig = rig_now(target, following.bones, graph)
+    return rig.world.tobytes() + b"".join(poses.tobytes() for poses in rig.poses.values())
 
 
 def _is_busy() -> bool:
-    """Whether the user is in the middle of something, such as posing the rig, or the frames run anyway."""
-    windows = bpy.context.window_manager.windows
-    return any(window.screen.is_animation_playing or ticker.is_user_busy(window) for window in windows)
+    """Whether the user is in the middle of something, such as posing the rig."""
+    return any(map(ticker.is_user_busy, bpy.context.window_manager.windows))
 
 
 def _tell_problems(scene: Any, step: Callable[..., None], *arguments: Any) -> None:
@@ -330,17 +355,17 @@ def _before_frame(scene: Any, *_: Any) -> None:
     _state.touched.clear()
     following = _state.following
     # Where nothing animates the rig and nobody reads it, one evaluation a frame is saved.
-    if target.animation_data or following is None or following.needs_rig:
+    if target.animation_data or following is None or following.bones:
         shown_pose.put_back(target)
 
 
 @bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
-def _after_frame(scene: Any, graph: Any = None) -> None:
+def _after_frame(scene: Any, *_: Any) -> None:
     """Show what the captured hands do on the new frame."""
     layer = _is_open(scene)
     if layer is not None:
         _state.problem = ""
-        _tell_problems(scene, _show, scene, graph or layer.depsgraph)
+        _tell_problems(scene, _show, scene, layer)
 
 
 @bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
