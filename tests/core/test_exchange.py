@@ -405,6 +405,25 @@ def test_wilor_mini_rows_with_key_points_need_no_mano(clip: tuple[Take, Any], tm
     assert not back.take.right.shape.any()
 
 
+def test_without_mano_the_wrist_is_where_mano_has_it(clip: tuple[Take, Any], tmp_path: Path) -> None:
+    """The mean shape of MANO has its right wrist at (0.0957, 0.0064, 0.0062) and the left one in the mirror."""
+    take, _ = clip
+    arrays: dict[str, Any] = {}
+    for side in SIDES:
+        hand, sign = take.hand(side), 1.0 if side == "right" else -1.0
+        arrays |= {
+            f"{side}_global_orient": rotations.to_rotation_vector(hand.rotation[:, 0].astype(float)),
+            f"{side}_hand_pose": rotations.to_rotation_vector(hand.rotation[:, 1:].astype(float)),
+            f"{side}_transl": hand.translation - [0.0957 * sign, 0.0064, 0.0062],
+            f"{side}_valid": hand.observed,
+        }
+    path = tmp_path / "sides.npz"
+    np.savez(path, **arrays)
+    back = import_results(path, ImportSettings(frame_rate=RATE, image_size=SIZE, focal_length=1100.0))
+    assert_same_hands(take, back.take)
+    assert "mean shape of the open hand" in back.notes[0]
+
+
 def test_tracks_of_a_world_with_a_moving_camera(clip: tuple[Take, Any], mano: Path, tmp_path: Path) -> None:
     """Dyn-HaMR: tracks [B, T], left hands in the mirror, cam_R and cam_t from the world into the camera."""
     take, models = clip
