@@ -115,7 +115,7 @@ def sample_motion(
         captured: the hands to read, by the side of the rig's hand that follows.
         wrists: names of the rig's bones that follow the captured wrists.
         frames: [K] whole scene frames.
-        with_target: also read what the rig does and where the hands are; else only `poses` of the motion mean anything.
+        with_target: also read what the rig does; else `target` and `parent` of the motion mean nothing.
 
     Yields:
         The share of the work that is done, 0..1.
@@ -131,7 +131,7 @@ def sample_motion(
         slow = dict(captured)
         parts = len(captured) + with_target
         for part, (side, hand) in enumerate(captured.items()):
-            steps = _read_plain_hand(motions[side], shown[side], hand, frames, scene, with_target=with_target)
+            steps = _read_plain_hand(motions[side], shown[side], hand, frames, scene)
             if (yield from _as_part(steps, part, parts)):
                 scene.collection.objects.unlink(slow.pop(side).armature)
         moves = with_target
@@ -182,10 +182,10 @@ def _as_part(steps: Generator[float, None, bool], part: int, parts: int) -> Gene
 
 
 def _read_plain_hand(
-    motion: Motion, shown: Array, hand: CapturedHand, frames: Array, scene: Any, *, with_target: bool
+    motion: Motion, shown: Array, hand: CapturedHand, frames: Array, scene: Any
 ) -> Generator[float, None, bool]:
     """Fill in what a hand does, without its scene on every frame; returns whether that is possible."""
-    if with_target and not stands_still(hand.armature):
+    if not stands_still(hand.armature):
         return False
     hidden = plain_switch(hand.armature, "hide_viewport", frames)
     poses = yield from plain_poses(hand.armature, hand_rig.bone_names(hand.side), frames)
