@@ -16,6 +16,7 @@ from dir_core.exchange.parameters import reshape_hands, save_mano, save_smplx
 from dir_core.exchange.results import import_results
 from dir_core.exchange.settings import LABELS, LEFT_HANDS, ImportSettings
 from dir_core.hand_model import load_hand_models
+from dir_core.picture_files import find_pictures
 from dir_core.take import check_output, load_take, save_take
 from dir_core.take_models import take_hand_models
 
@@ -148,8 +149,12 @@ def _run_import(options: argparse.Namespace) -> None:
 
 def _look_at(path: Path, frame_rate: float | None) -> KnownFootage:
     """Size and times of footage; pictures are decoded only where their times differ."""
-    from dir_core.footage import open_footage
-    from dir_core.picture_files import find_pictures
+    try:
+        from dir_core.footage import open_footage
+    except ImportError as error:
+        raise SettingsError(
+            f"Footage is read with {error.name}, which is missing: give --image-size and --frame-rate instead."
+        ) from error
 
     rate = frame_rate if find_pictures(path.absolute()) is not None else None
     with open_footage(path, frame_rate=rate) as footage:

@@ -9,6 +9,8 @@ What is read: a list of frames, an object that has one (`frames`, `results`, `da
 - `hand_world_landmarks`, `handWorldLandmarks`, `worldLandmarks` or `multi_hand_world_landmarks`: the same in metres.
 - `handedness`, `handednesses` or `multi_handedness`: per hand a category, or a list of them, or an object that has one
   (`classification`, `categories`): its name (`category_name`, `categoryName`, `label`) and `score`; or the name alone.
+- or, as the holistic landmarkers have it, `left_hand_landmarks` and `left_hand_world_landmarks` (`leftHandLandmarks`,
+  ...), and the same for the right hand: 21 points, a list with one such list, or nothing.
 - `timestamp_ms`, `timestampMs`, `timestamp` (milliseconds, as MediaPipe counts) or `time` (seconds); `frame`,
   `frame_index`, `frame_id`.
 """
@@ -52,6 +54,13 @@ _WORLD: Final = (
     "multiHandWorldLandmarks",
 )
 _SIDES: Final = ("handedness", "handednesses", "multi_handedness", "multiHandedness")
+_BY_SIDE: Final[dict[Side, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    side: (
+        (f"{side}_hand_landmarks", f"{side}HandLandmarks"),
+        (f"{side}_hand_world_landmarks", f"{side}HandWorldLandmarks"),
+    )
+    for side in SIDES
+}
 _CATEGORIES: Final = ("classification", "categories")
 _NAME: Final = ("category_name", "categoryName", "label", "display_name", "displayName")
 _MILLISECONDS: Final = ("timestamp_ms", "timestamps_ms", "timestampMs", "timestamp")
@@ -151,7 +160,7 @@ def _find_frames(contents: Any, path: Path) -> tuple[list[Mapping[str, Any]], Ma
     frames = contents
     if isinstance(contents, dict):
         frames = next((contents[name] for name in _LISTS if isinstance(contents.get(name), list)), [contents])
-    known = {*_PICTURE, *_WORLD, *_SIDES}
+    known = {*_PICTURE, *_WORLD, *_SIDES, *(name for names, _ in _BY_SIDE.values() for name in names)}
     if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
         raise ExchangeError(f"{path} is no list of frames, see docs/EXCHANGE.md for what is read.")
     if not any(known & frame.keys() for frame in frames):
@@ -180,6 +189,13 @@ def _read_hands(frame: Mapping[str, Any], row: int, path: Path) -> list[_Hand]:
         if name not in ("left", "right"):
             raise broken(f"has a hand that is neither left nor right but {name or 'nothing'}")
         hands.append(_Hand(row, name == "right", score, picture, world))
+    for side, (picture_names, world_names) in _BY_SIDE.items():
+        points = _first(frame, picture_names)
+        if points:
+            picture, world = _points(points), _points(_first(frame, world_names))
+            if picture is None:
+                raise broken("has a hand without 21 points of numbers")
+            hands.append(_Hand(row, side == "right", 1.0, picture, world))
     return hands
 
 
@@ -187,6 +203,8 @@ def _points(values: Any) -> Array | None:
     """Points [21, 3], None if these are none; an absent z is 0."""
     if isinstance(values, dict):
         values = values.get("landmark") or values.get("landmarks")
+    if isinstance(values, list) and len(values) == 1:
+        values = values[0]
     if not isinstance(values, list):
         return None
     try:

@@ -91,9 +91,12 @@ class ManoResults:
 
 
 def holds_mano(arrays: Mapping[str, Any]) -> bool:
-    """Whether fields of these names hold joint rotations of hands."""
+    """Whether fields of these names hold rotations of wrists and fingers."""
     facts, sides = _sort_fields(arrays)
-    return any(_POSE_NAMES & values.keys() for values in (facts, *sides.values()))
+    return any(
+        not values.keys().isdisjoint(_POSE) and not values.keys().isdisjoint(_ORIENT)
+        for values in (facts, *sides.values())
+    )
 
 
 def read_mano(path: Path, arrays: Mapping[str, Array] | None, settings: ImportSettings) -> ManoResults:
@@ -132,9 +135,6 @@ def pick_rows(rows: HandRows, which: Array) -> HandRows:
 def _join(parts: list[HandRows]) -> HandRows:
     names = [each.name for each in fields(HandRows)]
     return HandRows(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
-
-
-_POSE_NAMES: Final = frozenset(_POSE)
 
 
 def _sort_fields(arrays: Mapping[str, Any]) -> tuple[dict[str, Any], dict[Side, dict[str, Any]]]:

@@ -607,6 +607,18 @@ def as_lists(frames: list[dict[str, Any]]) -> Any:
     ]
 
 
+def in_holistic(frames: list[dict[str, Any]]) -> Any:
+    """The holistic landmarkers name the hands themselves, beside a body that nobody asked for."""
+    named = []
+    for frame in frames:
+        named.append({"pose_landmarks": [], "pose": [1.0]})
+        for number, label in enumerate(frame["handedness"]):
+            side = label[0]["category_name"].lower()
+            named[-1][f"{side}_hand_landmarks"] = [frame["hand_landmarks"][number]]
+            named[-1][f"{side}_hand_world_landmarks"] = frame["hand_world_landmarks"][number]
+    return named
+
+
 @pytest.mark.parametrize(
     ("spell", "settings", "largest"),
     [
@@ -617,9 +629,10 @@ def as_lists(frames: list[dict[str, Any]]) -> Any:
             ImportSettings(image_size=SIZE, focal_length=1100.0, frame_rate=RATE, labels="selfie"),
             6.0,
         ),
+        (in_holistic, ImportSettings(image_size=SIZE, focal_length=1100.0, frame_rate=RATE), 6.0),
         (as_lists, ImportSettings(image_size=SIZE, focal_length=1100.0, frame_rate=RATE), 12.0),
     ],
-    ids=["tasks", "javascript", "solutions", "lists of pixels without a world"],
+    ids=["tasks", "javascript", "solutions", "holistic", "lists of pixels without a world"],
 )
 def test_landmarks_are_fitted(
     spell: Any, settings: ImportSettings, largest: float, seen_and_true: tuple[Take, Take], tmp_path: Path
