@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from dir_core.conventions import SIDES, Side
 from dir_core.errors import SettingsError
 from dir_core.retargeting.mirror import other_side
+from dir_core.retargeting.rest import RestHand
 from dir_core.retargeting.rig_map import RigMap
+from dir_core.retargeting.transfer import CUPPING
 
 from . import rig_layer, takes
 from .bone_channels import (
@@ -137,9 +139,7 @@ def key_onto_rig(
     for is_settled in (False, True):
         if by_itself:
             # A hand below an arm that is moved turns as that arm then lies: this is seen with the arm's keys.
-            names = bones_to_read(
-                target, [pairs[side].goal for side in motions], [rig_map.hands[side] for side in motions]
-            )
+            names = bones_of(target, pairs, rig_map)
             moved = {side: each.values for side, each in keyed.items()}
             rig = yield from sample_rig(target, names, frames, moved)
             motions = {side: on_rig(motion, captured[side], rig) for side, motion in motions.items()}
@@ -148,7 +148,9 @@ def key_onto_rig(
             yield 1.0
         if is_settled or not any(pairs[side].goal.is_late for side in motions):
             break
-    for side, motion in motions.items() if rig is not None and wanted.wrist == "POSITION" else ():
+    for side, motion in motions.items():
+        if rig is None or wanted.wrist != "POSITION":
+            break
         places = wrist_places(pairs[side], motion)
         count = count_beyond_reach(target, rig_map.hands[side], pairs[side].goal, places, rig)
         if count:
@@ -162,6 +164,8 @@ def key_onto_rig(
     bones = {side: sorted({bone for bone, _, _ in each.values}) for side, each in keyed.items()}
     told = {pair.rig.wrist for pair in pairs.values() if pair.goal.notes}
     notes += _held_by_limits(each.held for each in keyed.values())
+    if wanted.palm_share > 0.0 and not any(_can_cup(pairs[side].rig) for side in keyed):
+        notes.append(f"The palm of {target.name} has no bones that carry ring or little finger, so it stays flat.")
     held = [
         bone
         for names in bones.values()
@@ -241,12 +245,17 @@ def _needs_stand_in(target: Any, pairs: Iterable[HandPair], rig_map: RigMap) -> 
     return any(not pair.goal.is_plain for pair in pairs) or not rig_layer.bones_of_layer(target) <= mapped
 
 
+def bones_of(target: Any, pairs: Mapping[Side, HandPair], rig_map: RigMap) -> tuple[str, ...]:
+    """Names of the rig's bones on which the goals of the wrists depend."""
+    return bones_to_read(target, [pair.goal for pair in pairs.values()], [rig_map.hands[side] for side in pairs])
+
+
 def _anchored(target: Any, pairs: Mapping[Side, HandPair], rig_map: RigMap, wanted: Wanted) -> dict[Side, HandPair]:
     """The hands with the places from which they move, those of the first frame."""
     captured = {side: pair.captured for side, pair in pairs.items()}
     wrists = {side: pair.rig.wrist for side, pair in pairs.items()}
     frames = choose_frames(captured.values(), wanted.span)
-    names = bones_to_read(target, [pair.goal for pair in pairs.values()], [rig_map.hands[side] for side in pairs])
+    names = bones_of(target, pairs, rig_map)
     rig = _drain(sample_rig(target, names, frames[:1]))
     motions = _drain(sample_motion(target, captured, wrists, frames[:1], with_target=False))
     if set(motions) != set(pairs):  # hidden on the first frame: what is shown first counts
@@ -265,6 +274,10 @@ def _anchored(target: Any, pairs: Mapping[Side, HandPair], rig_map: RigMap, want
         else pair
         for side, pair in pairs.items()
     }
+
+
+def _can_cup(hand: RestHand) -> bool:
+    return any(name in CUPPING and finger.metacarpal is not None for name, finger in hand.fingers.items())
 
 
 def _held_by_limits(held: Iterable[Mapping[str, Array]]) -> list[str]:

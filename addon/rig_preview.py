@@ -7,11 +7,12 @@ it - they get these back first. What is shown follows settings, takes and keys b
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 import bpy
+import numpy as np
 
 from dir_core.conventions import Side
 from dir_core.errors import HandCaptureError, SettingsError
@@ -126,13 +127,13 @@ def _is_wanted(scene: Any) -> bool:
     )
 
 
-def _show(scene: Any, layer: Any) -> None:
+def _show(scene: Any, layer: Any, following: _Following) -> None:
     """Show on a scene's rig what the captured hands do in its evaluated view layer.
 
     Raises:
         SettingsError: something does not fit together.
     """
-    target, following = scene.two_hands.retarget.target, _follow(scene)
+    target = scene.two_hands.retarget.target
     motions = _read_motions(target, following, layer.depsgraph)
     if not motions:
         raise SettingsError("The captured hands are hidden here, show them in the viewport for the preview.")
@@ -162,20 +163,23 @@ def _values_of(
     return values
 
 
+def _followed(scene: Any) -> _Following | None:
+    """What the rig of a scene follows, unless something has changed since that was found out."""
+    following = _state.following
+    return following if following is not None and following.digest == _digest_of(scene) else None
+
+
 def _follow(scene: Any) -> _Following:
-    """What the rig of a scene follows; made again only when a setting has changed."""
+    """Find out what the rig of a scene follows. Reading the rig may take a scene of its own for a moment."""
     settings = scene.two_hands.retarget
-    armatures = retarget.captured_armatures(scene)
-    digest = _digest_of(settings, armatures)
-    if _state.following is None or _state.following.digest != digest:
-        _state.following = None
-        _state.held.clear()
-        retarget.check_target(settings.target, armatures.values())
-        wanted, rig_map = retarget.wanted_of(settings), target_rig.read_map(settings)
-        _state.touched |= shown_pose.changed_bones(settings.target)
-        shown_pose.put_back(settings.target)  # the rig itself is asked where it has its hands
-        pairs = retarget.follow_hands(settings.target, armatures, rig_map, wanted)
-        _state.following = _Following(digest, wanted, pairs, _bones_of(settings.target, pairs, rig_map, wanted))
+    target, armatures = settings.target, retarget.captured_armatures(scene)
+    _state.following = None
+    _state.held.clear()
+    retarget.check_target(target, armatures.values())
+    wanted, rig_map = retarget.wanted_of(settings), target_rig.read_map(settings)
+    shown_pose.put_back(target)  # the rig itself is asked where it has its hands
+    pairs = retarget.follow_hands(target, armatures, rig_map, wanted)
+    _state.following = _Following(_digest_of(scene), wanted, pairs, _bones_of(target, pairs, rig_map, wanted))
     return _state.following
 
 
@@ -187,9 +191,18 @@ def _bones_of(target: Any, pairs: dict[Side, HandPair], rig_map: RigMap, wanted:
     return (*above, *bones_to_read(target, goals, hands))
 
 
-def _digest_of(settings: Any, armatures: dict[Side, Any]) -> bytes:
-    hands = [armature and armature.session_uid for armature in armatures.values()]
-    return hashlib.blake2b(repr((hands, _settings_in(settings))).encode(), digest_size=16).digest()
+def _digest_of(scene: Any) -> bytes:
+    """Digest of all settings, and of how the rig and the captured hands rest."""
+    settings = scene.two_hands.retarget
+    digest = hashlib.blake2b(repr(_settings_in(settings)).encode(), digest_size=16)
+    for armature in (settings.target, *retarget.captured_armatures(scene).values()):
+        if armature is not None:
+            digest.update(repr((armature.session_uid, armature.data.pose_position)).encode())
+            for name, size in (("matrix_local", 16), ("tail_local", 3)):
+                places = np.empty(size * len(armature.data.bones), np.float32)
+                armature.data.bones.foreach_get(name, places)
+                digest.update(places)
+    return digest.digest()
 
 
 def _settings_in(group: Any) -> list[Any]:
@@ -240,9 +253,11 @@ def _share(following: _Following, frame: int) -> float:
     return wanted.weight * min(1.0, (frame - first) / fade, (last - frame) / fade) if fade else wanted.weight
 
 
-def _put_all_back() -> None:
+def _put_all_back(but: Collection[Any] = ()) -> None:
     for target in shown_pose.showing():
-        shown_pose.put_back(target)
+        if target not in but:
+            shown_pose.put_back(target)
+            _state.captured = b""  # to be shown again once it may
 
 
 # --- what follows what -----------------------------------------------------------------------------------------
@@ -251,10 +266,7 @@ def _put_all_back() -> None:
 def _renew() -> None:
     """Show the preview of every open scene anew, and put back what nobody previews."""
     views = [(scene, layer) for scene, layer in _open_views() if _is_wanted(scene)]
-    targets = [scene.two_hands.retarget.target for scene, _ in views]
-    for target in shown_pose.showing():
-        if target not in targets:
-            shown_pose.put_back(target)
+    _put_all_back(but=[scene.two_hands.retarget.target for scene, _ in views])
     _state.problem = ""
     for scene, layer in views:
         _tell_problems(scene, _renew_scene, scene, layer)
@@ -263,10 +275,11 @@ def _renew() -> None:
 def _renew_scene(scene: Any, layer: Any) -> None:
     target = scene.two_hands.retarget.target
     _state.touched |= shown_pose.changed_bones(target)
-    if _follow(scene).bones:
+    following = _followed(scene) or _follow(scene)
+    if following.bones:
         shown_pose.put_back(target)
     layer.update()
-    _show(scene, layer)
+    _show(scene, layer, following)
 
 
 def _look() -> float | None:
@@ -282,14 +295,10 @@ def _look() -> float | None:
 
 def _has_changed(scene: Any, layer: Any) -> bool:
     """Whether what is shown is not what should be: settings, mode of the rig, captured hands, place of the rig."""
-    target, following = scene.two_hands.retarget.target, _state.following
     if not _is_wanted(scene):
         return bool(shown_pose.showing())
-    if (
-        _state.problem
-        or following is None
-        or following.digest != _digest_of(scene.two_hands.retarget, retarget.captured_armatures(scene))
-    ):
+    target, following = scene.two_hands.retarget.target, _followed(scene)
+    if _state.problem or following is None:
         return True
     layer.update()
     rig = _rig_bytes(target, following, layer.depsgraph)
@@ -365,17 +374,19 @@ def _after_frame(scene: Any, *_: Any) -> None:
     layer = _is_open(scene)
     if layer is not None:
         _state.problem = ""
-        _tell_problems(scene, _show, scene, layer)
+        _tell_problems(scene, _show_frame, scene, layer)
 
 
-@bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
-def _after_update(_scene: Any, graph: Any) -> None:
-    """Bones may rest elsewhere."""
-    if _state.following is not None and graph.id_type_updated("ARMATURE"):
-        _state.following = None
+def _show_frame(scene: Any, layer: Any) -> None:
+    following = _followed(scene)
+    if following is None and not bpy.app.background:
+        ticker.follow(_look)  # finding out anew is no business of a frame change
+    else:
+        _show(scene, layer, following or _follow(scene))
 
 
 def _on_choice(_scene: Any) -> None:
+    _state.forget()
     _renew()
     _come_back()
 
@@ -425,7 +436,6 @@ def _after_render(*_: Any) -> None:
 _HANDLERS: Final = (
     ("frame_change_pre", _before_frame),
     ("frame_change_post", _after_frame),
-    ("depsgraph_update_post", _after_update),
     ("undo_post", _after_undo),
     ("redo_post", _after_undo),
     ("load_post", _after_load),

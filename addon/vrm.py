@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from dir_core.retargeting.humanoid import Version, humanoid_map
+from dir_core.retargeting.names import FEWEST_FINGERS
 from dir_core.retargeting.rig_map import RigMap
 
 _EXTENSION: Final = "vrm_addon_extension"
@@ -14,7 +15,7 @@ _FIRST: Final = ("0.0", 0)  # what stands for VRM 0 where the versions are kept 
 
 
 def read_humanoid(target: Any) -> RigMap | None:
-    """The hands that a rig's humanoid block names; None without one, or where it names no hand.
+    """The hands that a rig's humanoid block names; None without one, or where it names no fingers.
 
     Args:
         target: armature object of the rig.
@@ -24,7 +25,7 @@ def read_humanoid(target: Any) -> RigMap | None:
     for each in version:
         bones = {role: bone for role, bone in _roles(target.data, extension, each) if bone in target.data.bones}
         found = humanoid_map(bones, each)
-        if found.hands:
+        if any(len(hand.fingers) >= FEWEST_FINGERS for hand in found.hands.values()):
             return found
     return None
 
@@ -66,10 +67,7 @@ def _part(owner: Any, *names: str) -> Any:
 
 def _entries(group: Any) -> list[Any]:
     """The entries of a list; nothing where it is none."""
-    try:
-        return list(group) if group is not None and not isinstance(group, str) and not hasattr(group, "keys") else []
-    except TypeError:
-        return []
+    return list(group) if hasattr(group, "__iter__") else []
 
 
 def _names(group: Any) -> list[str]:

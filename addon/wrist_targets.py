@@ -123,7 +123,7 @@ def choose_goals(target: Any, hands: Mapping[Side, HandMap], wrist: str, into: I
     return goals
 
 
-def bones_to_read(target: Any, goals: Iterable[WristGoal], hands: Iterable[HandMap]) -> list[str]:
+def bones_to_read(target: Any, goals: Iterable[WristGoal], hands: Iterable[HandMap]) -> tuple[str, ...]:
     """Names of the bones that decide what the carriers are keyed with."""
     names = []
     for goal, hand in zip(goals, hands, strict=True):
@@ -133,7 +133,7 @@ def bones_to_read(target: Any, goals: Iterable[WristGoal], hands: Iterable[HandM
             names += [each.name for each in (bone, bone.parent) if each is not None] if bone else []
         reach = arms.reach_of(target, hand) if hand.ik else None
         names += [reach[0]] if reach else []
-    return [name for name in dict.fromkeys(names) if name in target.data.bones]
+    return tuple(name for name in dict.fromkeys(names) if name in target.data.bones)
 
 
 def wrist_channels(target: Any, wrist: str, goal: WristGoal, poses: Array, rig: RigMotion) -> WristChannels:

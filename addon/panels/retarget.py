@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Final
 
 import bpy
 
+from dir_core.conventions import SIDES
 from dir_core.retargeting.transfer import CUPPING
 
 from .. import rig_preview
@@ -92,6 +93,53 @@ class HANDS_PT_retarget_bones(_SubPanel):
         row.operator(operators.HANDS_OT_save_rig_map.bl_idname, text="Save", icon="FILE_TICK")
 
 
+class HANDS_PT_retarget_wrist(_SubPanel):
+    """Where the captured wrists go"""
+
+    bl_idname = "HANDS_PT_retarget_wrist"
+    bl_label = "Wrist"
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        """Only where wrists are keyed at all."""
+        return bool(super().poll(context)) and context.scene.two_hands.retarget.wrist != "NONE"
+
+    def draw_content(self, context: Any, layout: Any) -> None:
+        """How the wrist turns, what is moved and from where, and the arms' IK."""
+        settings = context.scene.two_hands.retarget
+        layout.prop(settings, "wrist_mode")
+        if settings.wrist == "POSITION":
+            layout.prop(settings, "into")
+            layout.prop(settings, "place")
+            row = layout.row()
+            row.active = settings.place == "FIRST"
+            row.prop(settings, "fit")
+        if settings.wrist == "POSITION" and settings.into in {"HAND", "ROOT"}:
+            return
+        for side in SIDES:
+            if getattr(settings, f"use_{side}"):
+                _draw_arm(layout, settings.target, getattr(settings, f"arm_{side}"), side)
+
+
+def _draw_arm(layout: Any, rig: Any, arm: Any, side: str) -> None:
+    """One arm: its IK target, and the switch between FK and IK with its two values."""
+    column = layout.column()
+    column.alert = bool(arm.ik) and arm.ik not in rig.data.bones
+    column.prop_search(arm, "ik", rig.data, "bones", text=f"{side.title()} IK Target", icon="BONE_DATA")
+    if not arm.ik:
+        return
+    owner = rig.pose.bones.get(arm.switch_bone) if arm.switch_bone else rig
+    column = layout.column(align=True)
+    column.prop_search(arm, "switch_bone", rig.data, "bones", icon="BONE_DATA")
+    row = column.row(align=True)
+    row.alert = bool(arm.switch) and (owner is None or arm.switch not in owner)
+    row.prop(arm, "switch")
+    if arm.switch:
+        row = column.row(align=True)
+        row.prop(arm, "switch_fk")
+        row.prop(arm, "switch_ik")
+
+
 class HANDS_UL_calibrated_fingers(bpy.types.UIList):  # type: ignore[misc]
     """Fingers of both hands: how far the calibrated pose is from the plain one, and how far they bend"""
 
@@ -150,7 +198,7 @@ class HANDS_PT_retarget_transfer(_SubPanel):
     bl_label = "Transfer"
 
     def draw_content(self, context: Any, layout: Any) -> None:
-        """Fingers, wrist, range, weight."""
+        """Fingers, range, weight."""
         settings = context.scene.two_hands.retarget
         layout.prop(settings, "fingers")
         layout.prop(settings, "palm_share", slider=True)
@@ -159,9 +207,6 @@ class HANDS_PT_retarget_transfer(_SubPanel):
             for bone in (row for row in settings.metacarpals if row.joint in CUPPING):
                 column.prop_search(bone, "bone", settings.target.data, "bones", text=bone.name)
         layout.prop(settings, "ik_limits")
-        row = layout.row()
-        row.active = settings.wrist != "NONE"
-        row.prop(settings, "wrist_mode")
         layout.prop(settings, "use_range")
         column = layout.column(align=True)
         column.active = settings.use_range
@@ -175,6 +220,7 @@ CLASSES: Final = (
     HANDS_UL_mapped_bones,
     HANDS_PT_retarget,
     HANDS_PT_retarget_bones,
+    HANDS_PT_retarget_wrist,
     HANDS_UL_calibrated_fingers,
     HANDS_PT_retarget_calibrate,
     HANDS_PT_retarget_transfer,

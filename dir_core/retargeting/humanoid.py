@@ -28,7 +28,7 @@ def humanoid_map(bones: Mapping[str, str], version: Version) -> RigMap:
     roles = {_HUMP.sub("_", role).lower(): bone for role, bone in bones.items() if bone}
     hands: dict[Side, HandMap] = {}
     for side in SIDES:
-        chains = {}
+        chains: dict[str, tuple[str, ...]] = {}
         for finger, name in _FINGERS.items():
             joints = _THUMB_JOINTS[version] if finger == "thumb" else _JOINTS
             chain = tuple(roles[role] for joint in joints if (role := f"{side}_{name}_{joint}") in roles)
