@@ -164,8 +164,7 @@ def key_onto_rig(
     bones = {side: sorted({bone for bone, _, _ in each.values}) for side, each in keyed.items()}
     told = {pair.rig.wrist for pair in pairs.values() if pair.goal.notes}
     notes += _held_by_limits(each.held for each in keyed.values())
-    if wanted.palm_share > 0.0 and not any(_can_cup(pairs[side].rig) for side in keyed):
-        notes.append(f"The palm of {target.name} has no bones that carry ring or little finger, so it stays flat.")
+    notes += _flat_palms(target, [pairs[side].rig for side in keyed], wanted.palm_share)
     held = [
         bone
         for names in bones.values()
@@ -276,8 +275,12 @@ def _anchored(target: Any, pairs: Mapping[Side, HandPair], rig_map: RigMap, want
     }
 
 
-def _can_cup(hand: RestHand) -> bool:
-    return any(name in CUPPING and finger.metacarpal is not None for name, finger in hand.fingers.items())
+def _flat_palms(target: Any, hands: Iterable[RestHand], share: float) -> list[str]:
+    """A sentence about a rig whose palms shall be cupped and cannot be."""
+    fingers = [finger for hand in hands for name, finger in hand.fingers.items() if name in CUPPING]
+    if share == 0.0 or any(finger.metacarpal is not None for finger in fingers):
+        return []
+    return [f"The palm of {target.name} has no bones that carry ring or little finger, so it stays flat."]
 
 
 def _held_by_limits(held: Iterable[Mapping[str, Array]]) -> list[str]:

@@ -335,6 +335,10 @@ def test_the_palm_cups_and_fingers_point_as_before(models, mode):
     turn = rotations.angle_between(keyed(rig, palm, 2), np.array([1.0, 0, 0, 0]))
     assert np.degrees(turn) == pytest.approx(0.15 * 60, abs=0.01)
     assert retarget.remove_from_rig(rig) == 36
+    rig_map = KNOWN["VRoid Studio"]
+    rig = build_rig(rng, models, rig_map, name="Other")
+    done = retarget_now(rig, armatures, rig_map, palm_share=0.15)
+    assert done.notes == ("The palm of Other has no bones that carry ring or little finger, so it stays flat.",)
 
 
 def test_a_bone_in_the_palm_that_carries_no_finger_stays(models):
