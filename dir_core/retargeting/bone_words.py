@@ -14,11 +14,11 @@ _SIDES: Final[dict[str, Side]] = {
     **dict.fromkeys(("r", "right", "rt", "rgt", "migi"), SIDES[1]),
 }
 _FINGERS: Final = {
-    **dict.fromkeys(("thumb", "thmb", "pollex", "oyayubi"), "thumb"),
-    **dict.fromkeys(("index", "ind", "pointer", "forefinger", "fore", "hitosashiyubi", "hitosashi"), "index"),
-    **dict.fromkeys(("middle", "mid", "nakayubi"), "middle"),
-    **dict.fromkeys(("ring", "kusuriyubi"), "ring"),
-    **dict.fromkeys(("pinky", "pinkie", "pink", "little", "lit", "small", "koyubi"), "pinky"),
+    **dict.fromkeys(("thumb", "thmb", "pollex", "oyayubi", "oya"), "thumb"),
+    **dict.fromkeys(("index", "ind", "pointer", "forefinger", "fore", "hitosashiyubi", "hitosashi", "hito"), "index"),
+    **dict.fromkeys(("middle", "mid", "nakayubi", "naka"), "middle"),
+    **dict.fromkeys(("ring", "kusuriyubi", "kusuri", "kusu"), "ring"),
+    **dict.fromkeys(("pinky", "pinkie", "pink", "little", "lit", "small", "koyubi", "koyu"), "pinky"),
 }
 _ORDINALS: Final = {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5}
 _ANY_FINGER: Final = frozenset(("finger", "fingers", "fing", "digit"))

@@ -9,7 +9,7 @@ from dir_core.conventions import FINGERS, Side
 from dir_core.retargeting.bone_words import BoneWords, is_foot, read_words, side_of
 from dir_core.retargeting.rest import KNUCKLED, LONGEST_CHAIN
 from dir_core.retargeting.rig_map import HandMap
-from dir_core.retargeting.skeleton import Bone, bones_above, split_chain
+from dir_core.retargeting.skeleton import Bone, bones_above, split_chains
 
 FEWEST_FINGERS: Final = 3
 """Of a hand, with two bones at least; fewer names of fingers may mean anything."""
@@ -48,11 +48,13 @@ def hands_by_name(bones: Sequence[Bone]) -> dict[Side | None, HandMap]:
         fingers, metacarpals = {}, {finger: chain[0].name for finger, chain in palms.items()}
         # Where only the thumb has no fourth bone, that of the others is no tip: their first one lies in the palm.
         longer = KNUCKLED if 0 < len(chains.get("thumb", ())) <= LONGEST_CHAIN else ()
+        numbered = {}
         for finger, chain in chains.items():
-            names = [words.name for words in chain]
+            numbered[finger] = [words.name for words in chain]
             if len(chain) > LONGEST_CHAIN and (chain[0].rank == 0 or (knows_no_places and finger in longer)):
-                metacarpals[finger] = names.pop(0)
-            metacarpal, fingers[finger] = split_chain(finger, names, wrist, bones)
+                metacarpals[finger] = numbered[finger].pop(0)
+        for finger, (metacarpal, names) in split_chains(numbered, wrist, bones).items():
+            fingers[finger] = names
             if metacarpal:
                 metacarpals[finger] = metacarpal
         hands[side] = HandMap(wrist, fingers, metacarpals)

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dir_core.conventions import FINGERS, Side
-from dir_core.retargeting.rest import KNUCKLED, LONGEST_CHAIN
+from dir_core.retargeting.rest import KNUCKLED
 from dir_core.retargeting.rig_map import HandMap
-from dir_core.retargeting.skeleton import Bone, split_chain
+from dir_core.retargeting.skeleton import Bone, split_chains
 
 Array = NDArray[Any]
 
@@ -103,7 +103,7 @@ def _name_fingers(wrist: Bone, chains: Sequence[_Chain], bones: Sequence[Bone]) 
     """Finger -> chain, from the thumb to the pinky; empty if the chains are no hand's."""
     if len(chains) not in _FINGERS_OF:
         return {}
-    fingers = [_without_metacarpal(chain, wrist.name, bones) for chain in chains]
+    fingers = [_without_metacarpals({KNUCKLED[0]: chain}, wrist.name, bones)[KNUCKLED[0]] for chain in chains]
     knuckles = np.array([finger.places[0] for finger in fingers])
     away = np.linalg.norm(knuckles - wrist.head, axis=1)
     directions = np.array([_unit(finger.places[-1] - finger.places[0]) for finger in fingers])
@@ -119,14 +119,17 @@ def _name_fingers(wrist: Bone, chains: Sequence[_Chain], bones: Sequence[Bone]) 
     line = np.linalg.svd(knuckles[others] - middle)[2][0]
     line = line if line @ (chains[thumb].places.mean(axis=0) - middle) > 0 else -line
     ordered = sorted(others, key=lambda row: -(knuckles[row] @ line))
-    own = _Chain(chains[thumb].bones[:LONGEST_CHAIN], chains[thumb].places[:LONGEST_CHAIN])
-    return dict(zip(_FINGERS_OF[len(chains)], [own, *(fingers[row] for row in ordered)], strict=True))
+    named = dict(zip(_FINGERS_OF[len(chains)], [chains[thumb], *(chains[row] for row in ordered)], strict=True))
+    return _without_metacarpals(named, wrist.name, bones)
 
 
-def _without_metacarpal(chain: _Chain, wrist: str, bones: Sequence[Bone]) -> _Chain:
-    metacarpal, names = split_chain(KNUCKLED[0], chain.bones, wrist, bones)
-    start = int(bool(metacarpal))
-    return _Chain(names, chain.places[start : start + len(names)], metacarpal)
+def _without_metacarpals(chains: Mapping[str, _Chain], wrist: str, bones: Sequence[Bone]) -> dict[str, _Chain]:
+    split = split_chains({finger: chain.bones for finger, chain in chains.items()}, wrist, bones)
+    found = {}
+    for finger, (metacarpal, names) in split.items():
+        start = int(bool(metacarpal))
+        found[finger] = _Chain(names, chains[finger].places[start : start + len(names)], metacarpal)
+    return found
 
 
 def _choose_sides(found: Sequence[tuple[str, Mapping[str, _Chain]]], heads: Mapping[str, Array]) -> dict[Side, HandMap]:

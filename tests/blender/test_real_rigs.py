@@ -9,6 +9,8 @@ from mathutils import Vector
 
 from addon import hand_rig, retarget, target_rig
 from dir_core.conventions import FINGERS, SIDES
+from dir_core.retargeting.detection import detect_hands
+from dir_core.retargeting.skeleton import Bone
 from tests.blender import rigs
 from tests.blender.test_retarget import COUNT, key_captured, palm, retarget_now
 
@@ -116,6 +118,20 @@ def test_webxr_hands_are_taken_off_again(models):
     bpy.context.scene.frame_set(3)
     for bone in rig.pose.bones:
         assert (bone.matrix.translation - bone.bone.head_local).length < 1e-6
+
+
+@pytest.mark.parametrize("name", rigs.MAKEHUMAN)
+def test_makehuman_hands_are_found_by_their_shape_alone(name):
+    rig = rigs.build_makehuman(name)
+    found = target_rig.detect(rig).rig_map.hands
+    bones = target_rig.rig_bones(rig)
+    numbers = {bone.name: f"bone {number}" for number, bone in enumerate(bones)}
+    nameless = [Bone(numbers[bone.name], numbers.get(bone.parent, ""), bone.head) for bone in bones]
+    by_shape = detect_hands(nameless, ()).rig_map
+    assert by_shape.name == "By Shape"
+    for side, hand in by_shape.hands.items():
+        assert hand.bones == tuple(numbers[bone] for bone in found[side].bones)
+        assert hand.metacarpals == {finger: numbers[bone] for finger, bone in found[side].metacarpals.items()}
 
 
 def flat_copy(rig, name, *, under):

@@ -249,6 +249,38 @@ RIGS = {
         + tuple(",".join(f"finger_L{finger}_{joint}_jnt" for joint in range(3)) for finger in range(4)),
         "arm_L0_0_jnt,arm_L0_1_jnt,arm_L0_4_jnt,meta_L0_0_jnt",
     ),
+    "X3D HAnim": Rig(
+        ("l_", "r_"),
+        "l_wrist",
+        each("l_{}{}", LOWER),
+        "l_elbow,l_shoulder,l_talocrural,l_pinky_distal_tip,l_tarsal_proximal_phalanx_1",
+        tuple(f"l_{word}0" for word in LOWER[1:]),
+        swap="^l_",
+    ),
+    "MHR": Rig(
+        ("l_", "r_"),
+        "l_wrist",
+        each("l_{}{}", LOWER),
+        "l_thumb0,l_pinky0,l_thumb_null,l_index_null,l_lowarm,l_lowarm_twist1_proc,l_wrist_twist,l_foot,l_ball",
+        swap="^l_",
+    ),
+    "CloudRig": Rig(
+        (".L", ".R"),
+        "Wrist.L",
+        each("Finger_{}{}.L", PINKY),
+        ",".join(each("DEF-Finger_{}{}.L", PINKY) + each("STR-Finger_{}{}.L", PINKY))
+        + ",IK-Wrist.L,DEF-Wrist.L,Finger_Pinky_Carpal.L,IK-MSTR-Wrist.L,Toes.L,Forearm.L",
+    ),
+    "MakeHuman before 1.1": Rig(
+        (".L", ".R"),
+        "hand.L",
+        ("finger1-1.L,finger1-2.L,finger1-3.L",) + each("finger{}-{}.L", range(2, 6), (2, 3, 4)),
+        "lowerarm.L,toe2-1.L,foot.L",
+        tuple(f"finger{finger}-1.L" for finger in range(2, 6)),
+    ),
+    "Yakuza": Rig(
+        ("_l_", "_r_"), "", each("{}{}_l_n", ("oya", "hito", "naka", "kusu", "koyu")), "ude1_l_n,asi3_l_n,kata_l_n"
+    ),
     "Cascadeur and Quaternius": Rig(
         ("_l", "_r"), "hand_l", each("{}_0{}_l", LOWER), ",".join(f"{word}_04_leaf_l" for word in LOWER) + ",lowerarm_l"
     ),
