@@ -196,8 +196,10 @@ class HANDS_OT_import_results(HandsOperator):
         return context.mode == "OBJECT" or refuse_poll(cls, "Leave for object mode first")
 
     def invoke(self, context: Any, _event: Any) -> set[str]:
-        """Ask for the file."""
+        """Ask for the file, unless one was dropped."""
         self.mirrored = getattr(context.scene, SCENE_PROPERTY).capture.mirrored
+        if self.filepath:
+            return self.execute(context)
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 
@@ -303,6 +305,20 @@ class HANDS_OT_import_results(HandsOperator):
         return [*options, f"--hand-model={folder}"] if folder else options
 
 
+class HANDS_FH_results(bpy.types.FileHandler):  # type: ignore[misc]
+    """Imports landmarks that are dropped on a 3D view."""
+
+    bl_idname = "HANDS_FH_results"
+    bl_label = "Hand Results"
+    bl_import_operator = HANDS_OT_import_results.bl_idname
+    bl_file_extensions = ".json;.ndjson;.jsonl"
+
+    @classmethod
+    def poll_drop(cls, context: Any) -> bool:
+        """Results are dropped on 3D views."""
+        return context.area is not None and context.area.type == "VIEW_3D"
+
+
 def draw_import_entry(menu: Any, _context: Any) -> None:
     """The entry in File > Import."""
     menu.layout.operator(HANDS_OT_import_results.bl_idname, text="Hand Results (.npz, .json)")
@@ -328,7 +344,7 @@ def _footage_path(scene_: Any) -> Path | None:
     return Path(bpy.path.abspath(clip.filepath, library=clip.library)).resolve()
 
 
-CLASSES: Final = (HANDS_OT_export_parameters, HANDS_OT_import_results)
+CLASSES: Final = (HANDS_OT_export_parameters, HANDS_OT_import_results, HANDS_FH_results)
 
 
 def register() -> None:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Final
 import bpy
 
 from dir_core.errors import FootageError, TakeError
+from dir_core.exchange.results import are_results
 from dir_core.take import Take, load_take
 
 from .. import footage_view, scene, takes
@@ -71,7 +72,14 @@ class HANDS_OT_add_take(HandsOperator):
         if not self.filepath:
             raise TakeError("No take was chosen, pick the .npz file of one.")
         path = Path(bpy.path.abspath(self.filepath))
-        item = takes.find_same_take(context.scene, path)
+        try:
+            item = takes.find_same_take(context.scene, path)
+        except TakeError:
+            if are_results(path):
+                raise TakeError(
+                    f"{path.name} holds the results of another program, use File > Import > Hand Results for it."
+                ) from None
+            raise
         if item is not None:
             return self._update(context, item, path)
         take, clip, note = self._read(path)

@@ -25,6 +25,14 @@ class Imported:
     notes: tuple[str, ...]
 
 
+def are_results(path: Path) -> bool:
+    """Whether an .npz file holds what another program has captured; False for takes and for anything else."""
+    try:
+        return path.suffix.lower() == ".npz" and path.is_file() and holds_mano(read_archive(path))
+    except ExchangeError:
+        return False
+
+
 def import_results(path: Path, settings: ImportSettings | None = None, footage: KnownFootage | None = None) -> Imported:
     """Make a raw take from MANO parameters or from MediaPipe's landmarks.
 

@@ -238,5 +238,24 @@ def test_a_cancelled_import_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_
     assert list(tmp_path.glob(".take*")) == []
 
 
+def test_who_adds_results_as_a_take_is_told_where_to_go(models: Any, tmp_path: Path) -> None:
+    path = tmp_path / "hands.npz"
+    save_mano(make_raw_take(models, times=np.arange(3) / RATE)[0], models, path)
+    with pytest.raises(RuntimeError, match="use File > Import > Hand Results"):
+        bpy.ops.hands.add_take(filepath=str(path))
+    np.savez(path, something=np.zeros(3))
+    with pytest.raises(RuntimeError, match="is not a valid take"):
+        bpy.ops.hands.add_take(filepath=str(path))
+
+
+def test_a_dropped_file_is_imported_at_once(models: Any, tmp_path: Path) -> None:
+    path = tmp_path / "hands.json"
+    save_mano(make_raw_take(models, times=np.arange(5) / RATE)[0], models, path)
+    assert exchange.HANDS_FH_results.bl_import_operator == "hands.import_results"
+    assert path.suffix in exchange.HANDS_FH_results.bl_file_extensions.split(";")
+    assert bpy.ops.hands.import_results("INVOKE_DEFAULT", filepath=str(path), build=False) == {"FINISHED"}
+    assert take_names() == ["hands"]
+
+
 def test_the_file_menu_has_the_import() -> None:
     assert exchange.draw_import_entry in bpy.types.TOPBAR_MT_file_import._dyn_ui_initialize()
