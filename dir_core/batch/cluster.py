@@ -8,6 +8,7 @@ the weights and the hand model have to be readable on every machine, under the s
 
 import contextlib
 import os
+import shutil
 import socket
 import tempfile
 import threading
@@ -30,7 +31,8 @@ _NEWS_PERIOD = 0.5  # seconds between two messages of a task, and between two qu
 _PATIENCE = 5.0  # seconds for an answer of the board
 _OBJECT_STORE = 200_000_000  # bytes, on this machine; a take of a minute is 3 MB
 _MOST_AT_ONCE = 200  # clips that the driver follows; a cluster that grows does so while tasks wait
-_NOT_SENT = ["**/__pycache__", "**/demo"]  # of the program, to the machines of a cluster
+_PROGRAM = ("dir_core", "blender_assets")  # goes to the machines of a cluster, so that all run the same
+_NOT_SENT = ("__pycache__", "demo")
 
 Files = dict[str, bytes]
 """Name inside a job folder -> content."""
@@ -144,8 +146,10 @@ class RayEngine:
         quiet = {"log_to_driver": False, "logging_level": "error"}
         try:
             if address:
-                modules = [str(program / "dir_core"), str(program / "blender_assets")]
-                ray.init(address, runtime_env={"py_modules": modules, "excludes": _NOT_SENT}, **quiet)
+                with tempfile.TemporaryDirectory(prefix="two_hand_capture_") as sent:
+                    for part in _PROGRAM:
+                        shutil.copytree(program / part, Path(sent, part), ignore=shutil.ignore_patterns(*_NOT_SENT))
+                    ray.init(address, runtime_env={"working_dir": sent}, **quiet)
                 self.jobs = jobs or _MOST_AT_ONCE
             else:
                 self.jobs = jobs or cores()
