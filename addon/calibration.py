@@ -143,7 +143,10 @@ def _full_bends(target: Any, finger: Finger, wanted: Wanted) -> Array:
     link = finger.link
     posed, shown = _posed(target, finger, wanted), _shown(finger, wanted)
     by_user = calibrate.is_posed(posed) and bool(rotations.angle_between(posed, shown).max() > _MOVED)
-    full = calibrate.bend_of_pose(link, posed) if by_user else calibrate.anatomical_bend(link)
+    if by_user:
+        full = calibrate.bend_of_pose(link, posed)
+    else:  # a hand that closes farther than most is believed
+        full = np.maximum(calibrate.anatomical_bend(link), calibrate.unscaled_bend(link, finger.joints))
     axes = rotations.rotate(rotations.inverse(link.finger.rotations), calibrate.bend_axes(link))
     for row, name in enumerate(link.finger.bones):
         limit = full_bend(limits_of(target.pose.bones[name], with_ik=wanted.ik_limits), axes[row])

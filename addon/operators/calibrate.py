@@ -59,7 +59,8 @@ Fingers that are not posed stay as they are"""
 
 
 class HANDS_OT_open_palm(_CalibrateOperator):
-    """The performer holds a flat hand on this frame: from now on it is the straight hand of the rig"""
+    """The performer holds a flat hand on this frame, its fingers as close together as those of the rig at rest: \
+from now on it is the straight hand of the rig"""
 
     bl_idname = "hands.open_palm"
     bl_label = "Open Palm"

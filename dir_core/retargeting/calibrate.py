@@ -100,12 +100,17 @@ def calibrate_fist(link: FingerLink, joints: Array, full: Array) -> FingerCalibr
     old = _old(link)
     start = bend_about(unit_quaternions(old.captured), link.hinges) if old.has_pose else 0.0
     beyond = bend_about(joints, link.hinges) - start
-    unscaled = replace(link.finger, calibration=replace(old, ranges=(1.0,) * len(link.finger.bones)))
-    moves = finger_moves(replace(link, finger=unscaled), joints[None])[0]
-    missing = full - bend_about(moves, bend_axes(link))
+    missing = full - unscaled_bend(link, joints)
     telling = beyond > _BENT_JOINT
     ranges = np.where(telling, 1.0 + missing / np.where(telling, beyond, 1.0), old.ranges)
     return replace(old, ranges=tuple(float(each) for each in np.clip(ranges, SMALLEST_RANGE, LARGEST_RANGE)))
+
+
+def unscaled_bend(link: FingerLink, joints: Array) -> Array:
+    """Radians [n] from rest by which captured joints bend a rig's bones without ranges."""
+    unscaled = replace(_old(link), ranges=(1.0,) * len(link.finger.bones))
+    moves = finger_moves(replace(link, finger=replace(link.finger, calibration=unscaled)), joints[None])[0]
+    return bend_about(moves, bend_axes(link))
 
 
 def bend_axes(link: FingerLink) -> Array:
