@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from dir_core import rotations
 
 from . import keying
-from .bone_poses import rotations_of
 
 Array = NDArray[Any]
 
@@ -187,33 +186,47 @@ def _add_edit_bones(data: Any, motion: Motion, root: Any) -> dict[str, Array]:
 
 
 def _key(stage: Stage, armature: Any, poses: Array, frames: Array) -> None:
-    """Key an armature so that its bones are at poses [K, B, 4, 4] in its axes on scene frames [K]."""
+    """Key an armature so that its bones are at poses [K, B, 4, 4] in its axes on scene frames [K], and rest before.
+
+    Where nothing is skinned, FBX has no rest pose: programs take the pose that is current while the file is written.
+    """
     stage.scene.view_layers[0].update()  # a new armature has no pose yet
     bones = list(armature.data.bones)
     rows = {bone.name: row for row, bone in enumerate(bones)}
     rest = np.array([bone.matrix_local for bone in bones], np.float64)
+    frames, poses = np.concatenate([frames[:1] - 1, frames]), np.concatenate([rest[None], poses])
     # The one action of all armatures is the one clip in the file, where a file has clips for actions.
     action = next((each for each in stage.copies if isinstance(each, bpy.types.Action)), None)
     place = keying.open_place(armature, action, stage.scene.name)
     if place.action != action:
         stage.copies.append(place.action)
+    reached = np.empty_like(poses)  # plain keys cannot shear, as bones below unevenly stretched ones may be
     channels: dict[tuple[str, str, int], Array] = {}
     for row, bone in enumerate(bones):
-        basis = poses[:, row]
-        offset = rest[row]
+        base = np.tile(rest[row], (len(frames), 1, 1))
         if bone.parent:
             above = rows[bone.parent.name]
-            basis = np.linalg.solve(poses[:, above], basis)
-            offset = np.linalg.solve(rest[above], offset)
-        basis = np.linalg.solve(offset, basis)
+            base = reached[:, above] @ np.linalg.solve(rest[above], rest[row])
+        basis = np.linalg.solve(base, poses[:, row])
         scale = np.linalg.norm(basis[:, :3, :3], axis=1)
-        turn = rotations.make_continuous(rotations_of(basis))
+        axes = _upright(basis[:, :3, :3])
+        turn = rotations.make_continuous(rotations.from_matrix(axes))
+        basis[:, :3, :3] = axes * scale[:, None]
+        reached[:, row] = base @ basis
         channels |= {(bone.name, "rotation_quaternion", index): turn[:, index] for index in range(4)}
         if np.abs(basis[:, :3, 3]).max() > _MOVES:
             channels |= {(bone.name, "location", index): basis[:, index, 3] for index in range(3)}
         if np.abs(scale - 1.0).max() > _STRETCHES:
             channels |= {(bone.name, "scale", index): scale[:, index] for index in range(3)}
     keying.key_channels(place, frames, channels)
+
+
+def _upright(axes: Array) -> Array:
+    """Axes [..., 3, 3] at right angles to each other, of length 1; the second, along the bone, keeps its direction."""
+    x, along = axes[..., 0], axes[..., 1] / np.linalg.norm(axes[..., 1], axis=-1, keepdims=True)
+    across = x - along * np.sum(x * along, axis=-1, keepdims=True)
+    across = across / np.linalg.norm(across, axis=-1, keepdims=True)
+    return np.stack([across, along, np.cross(across, along)], axis=-1)
 
 
 def _unscaled(matrices: Array) -> Array:

@@ -86,13 +86,13 @@ def told_frames(scene: Any, span: tuple[int, int], progress: Callable[[float], N
 
 
 def write_scene(context: Any, scene: Any, path: Path, kind: str) -> None:
-    """Let Blender's exporter write a scene.
+    """Let Blender's exporter write a scene; what is in it rests on the frame before its range.
 
     Raises:
         RuntimeError: it failed.
     """
     layer = scene.view_layers[0]
-    layer.update()
+    scene.frame_set(scene.frame_start - 1)
     active = layer.objects.active or scene.objects[0]
     override = {"scene": scene, "view_layer": layer, "active_object": active, "object": active, "mode": "OBJECT"}
     with context.temp_override(**override):

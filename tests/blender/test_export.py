@@ -344,6 +344,34 @@ def test_usd_says_its_axes_units_and_rate(tmp_path: Path, rate: tuple[int, float
     assert float(facts["timeCodesPerSecond"]) == pytest.approx(rate[0] / rate[1], rel=1e-6)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_skeletons_without_a_mesh_have_their_rest_pose(tmp_path: Path, kind: str) -> None:
+    (left, right) = keyed_hands(tmp_path)
+    bpy.context.scene.frame_set(6)
+    before = see(bpy.context.scene, [1, 5, 9], [left, right])
+    export_hands([left, right], path_in(tmp_path, kind), kind, span=(1, 9))
+    found, _ = come_back(path_in(tmp_path, kind), kind, (24, 1.0))
+    assert_same_motion(before, see(bpy.context.scene, [1, 5, 9], found), kind)
+
+
+@pytest.mark.parametrize("kind", ["FBX", "GLB", "USD"])
+def test_bones_below_a_stretched_one_lie_where_they_are_seen(tmp_path: Path, kind: str) -> None:
+    (left, _) = keyed_hands(tmp_path)
+    left.pose.bones["index1.L"].scale = (1.0, 1.6, 0.8)
+    left.data.bones["index2.L"].inherit_scale = "NONE"
+    before = see(bpy.context.scene, [1, 4, 8], [left])
+    export_hands([left], path_in(tmp_path, kind), kind, span=(1, 8))
+    found, _ = come_back(path_in(tmp_path, kind), kind, (24, 1.0))
+    after = see(bpy.context.scene, [1, 4, 8], found)
+    for name, places in before.items():
+        there = after[name_in(kind, name)][:, 0]
+        assert np.abs(places[:, 0, :3, 3] - there[:, :3, 3]).max() < DISTANCE, name
+        along = [
+            each[:, :3, 1] / np.linalg.norm(each[:, :3, 1], axis=1, keepdims=True) for each in (places[:, 0], there)
+        ]
+        assert np.degrees(np.arccos(np.clip(np.sum(along[0] * along[1], axis=1), -1, 1))).max() < ANGLE, name
+
+
 def test_bones_that_are_scaled_away_do_not_stop_an_export(tmp_path: Path) -> None:
     (left, right) = keyed_hands(tmp_path)
     left.pose.bones["index2.L"].scale = (0.0, 0.0, 0.0)
