@@ -74,11 +74,12 @@ def import_mano(
     facts = results.facts
     models, same = _choose_models(facts, settings)
     rows = _put_right(results.rows, facts, models, settings, same)
-    frame = every_frame(rows.frame)
-    time = choose_times(frame, _times(rows, frame), _number(facts, _RATE), footage, settings)
+    # Frames in which a program looked and saw nobody are frames too.
+    frame = every_frame(results.rows.frame if len(rows.frame) else rows.frame)
+    time = choose_times(frame, _times(results.rows, frame), _number(facts, _RATE), footage, settings)
     size = choose_image_size(find_field(facts, _SIZE), footage, settings)
     rows, camera_matrix, note = _choose_camera(rows, facts, size, settings)
-    if settings.mirrored:
+    if settings.mirrored and not _is_own(facts):  # our own files have turned hands back already
         rows, camera_matrix = _turn_back(rows, camera_matrix)
     tracks = {}
     for side in SIDES:

@@ -511,6 +511,35 @@ def test_a_selfie_is_turned_back(clip: tuple[Take, Any], mano: Path, tmp_path: P
     assert np.abs(back.left.keypoints_2d[seen] - pixels)[:, alike].max() < 0.1
 
 
+def test_our_own_files_of_a_selfie_are_right_already(tmp_path: Path) -> None:
+    models = open_hand_models()
+    camera = np.array([[-1100.0, 0.0, 640.0], [0.0, 1100.0, 360.0], [0.0, 0.0, 1.0]])
+    take = make_take(models, count=4, camera_matrix=camera)
+    save_mano(take, models, tmp_path / "hands.npz")
+    for mirrored in (False, True):
+        back = import_results(tmp_path / "hands.npz", ImportSettings(mirrored=mirrored)).take
+        np.testing.assert_array_equal(back.camera_matrix, take.camera_matrix)
+        np.testing.assert_allclose(back.left.translation, take.left.translation, atol=1e-6)
+    wide = import_results(tmp_path / "hands.npz", ImportSettings(focal_length=550.0)).take
+    assert wide.camera_matrix[0, 0] == -550.0
+    np.testing.assert_allclose(wide.left.translation, take.left.translation * [1, 1, 0.5], atol=1e-6)
+
+
+def test_frames_without_anybody_are_frames(clip: tuple[Take, Any], mano: Path, tmp_path: Path) -> None:
+    take, models = clip
+    seen = np.zeros(24, bool)
+    seen[4:20:4] = True
+    hands = {side: replace(take.hand(side), observed=seen) for side in SIDES}
+    take = replace(take, left=hands["left"], right=hands["right"])
+    save_mano(take, models, tmp_path / "ours.npz")
+    with np.load(tmp_path / "ours.npz") as archive:
+        arrays = {name: archive[name] for name in archive.files if name not in ("format", "frame", "time")}
+    write_arrays(arrays, tmp_path / "hands.npz")
+    back = import_results(tmp_path / "hands.npz", ImportSettings(frame_rate=RATE, hand_model=str(mano))).take
+    assert back.frame.tolist() == list(range(24))
+    np.testing.assert_array_equal(back.right.observed, seen)
+
+
 def test_a_hand_length_moves_the_hand_and_keeps_its_pixels(clip: tuple[Take, Any], mano: Path, tmp_path: Path) -> None:
     take, models = clip
     save_mano(take, models, tmp_path / "hands.npz")
