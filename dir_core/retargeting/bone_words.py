@@ -78,9 +78,9 @@ _LONGEST_WORD: Final = max(map(len, _WORDS))
 _SHORTEST_GLUED: Final = 3  # shorter words are found in everything; only l and r stand glued before others
 
 _FOREIGN: Final = {
-    "左": "left", "右": "right", "手首": "wrist", "手腕": "wrist", "先": "tip", "足": "foot", "捩": "twist",
-    "親指": "thumb", "大拇指": "thumb", "拇指": "thumb", "人差し指": "index", "人差指": "index", "人指": "index",
-    "食指": "index", "中指": "middle", "薬指": "ring", "无名指": "ring", "無名指": "ring",
+    "左": "left", "右": "right", "手首": "wrist", "手腕": "wrist", "手": "hand", "先": "tip", "足": "foot",
+    "捩": "twist", "親指": "thumb", "大拇指": "thumb", "拇指": "thumb", "人差し指": "index", "人差指": "index",
+    "人指": "index", "食指": "index", "中指": "middle", "薬指": "ring", "无名指": "ring", "無名指": "ring",
     "小拇指": "pinky", "小指": "pinky", "尾指": "pinky",
 }  # fmt: skip
 """Words of Japanese and Chinese rigs, which are written without gaps."""

@@ -281,6 +281,25 @@ RIGS = {
     "Yakuza": Rig(
         ("_l_", "_r_"), "", each("{}{}_l_n", ("oya", "hito", "naka", "kusu", "koyu")), "ude1_l_n,asi3_l_n,kata_l_n"
     ),
+    "iClone": Rig(
+        ("_L_", "_R_"),
+        "CC_Base_L_Hand",
+        each("CC_Base_L_Finger{}{}", range(5), range(3)),
+        "CC_Base_L_Forearm,CC_Base_L_Foot",
+    ),
+    "Rocketbox": Rig(
+        (" L ", " R "),
+        "Bip01 L Hand",
+        each("Bip01 L Finger{}{}", range(5), ("", 1, 2)),
+        "Bip01 L Toe0,Bip01 L Finger0Nub",
+    ),
+    "VRM Add-on": Rig(
+        (".L", ".R"),
+        "hand.L",
+        ("thumb.metacarpal.L,thumb.proximal.L,thumb.distal.L",)
+        + each("{}.{}.L", (*LOWER[1:4], "little"), ("proximal", "intermediate", "distal")),
+        "lower_arm.L,upper_arm.L,toes.L,foot.L",
+    ),
     "Cascadeur and Quaternius": Rig(
         ("_l", "_r"), "hand_l", each("{}_0{}_l", LOWER), ",".join(f"{word}_04_leaf_l" for word in LOWER) + ",lowerarm_l"
     ),
