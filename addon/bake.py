@@ -11,10 +11,12 @@ import bpy
 import numpy as np
 from numpy.typing import NDArray
 
+from dir_core.clean_up.key_reduction import KeyReduction
 from dir_core.errors import SettingsError
 
 from . import keying, rig_layer
 from .animated import Channel, channels_of, place_of_strip, strips_of
+from .fewer_keys import count_keys, reduce_channels
 from .keying import Place
 
 Array = NDArray[Any]
@@ -33,12 +35,14 @@ class Baked:
         bones: keyed bones.
         action: name of the action that has the keys.
         notes: sentences the user should read.
+        keys: that were written, and how many a key on every frame would have been.
     """
 
     frames: int
     bones: int
     action: str
     notes: tuple[str, ...]
+    keys: tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +62,7 @@ class _Goal:
     notes: tuple[str, ...] = ()
 
 
-def bake_layer(target: Any) -> Generator[float, None, Baked]:
+def bake_layer(target: Any, bounds: KeyReduction | None = None) -> Generator[float, None, Baked]:
     """Bake the captured hands of a rig, in small steps; nothing is changed before the last one.
 
     The keys go into the rig's active action, or into the one that was put below the layer, which becomes active again,
@@ -66,6 +70,7 @@ def bake_layer(target: Any) -> Generator[float, None, Baked]:
 
     Args:
         target: armature object of the rig.
+        bounds: how far bones may be off for the sake of fewer keys; None keys every frame.
 
     Yields:
         The share of the work that is done, 0..1.
@@ -89,8 +94,10 @@ def bake_layer(target: Any) -> Generator[float, None, Baked]:
     if active and covered:
         hidden = min(map(_named, covered))[0]
         notes.append(f"{hidden} is keyed in {active.action.name} itself and stays as it is there.")
-    place = _write(target, goal, frames, values)
-    return Baked(len(frames), len(bones), place.action.name, tuple(notes))
+    inside = {_named(channel): seen[1:-1] for channel, seen in values.items()}
+    curves = yield from reduce_channels(target, inside, bounds)
+    place = _write(target, goal, frames, values, curves)
+    return Baked(len(frames), len(bones), place.action.name, tuple(notes), count_keys(curves, len(frames)))
 
 
 def _seen_strip(target: Any) -> Any:
@@ -208,8 +215,14 @@ def _sample(target: Any, wanted: Sequence[Channel], frames: Array) -> Generator[
     return values
 
 
-def _write(target: Any, goal: _Goal, frames: Array, values: Mapping[Channel, Array]) -> Place:
-    """Key what was seen on `frames` [K] and a frame before and after, and take the layer away."""
+def _write(
+    target: Any,
+    goal: _Goal,
+    frames: Array,
+    values: Mapping[Channel, Array],
+    curves: Mapping[tuple[str, str, int], Array | keying.Component],
+) -> Place:
+    """Key what was seen on `frames` [K], hold what was seen a frame before and after, and take the layer away."""
     data, span = target.animation_data, (float(frames[0]), float(frames[-1]))
     place = goal.place
     if place is None:
@@ -217,21 +230,19 @@ def _write(target: Any, goal: _Goal, frames: Array, values: Mapping[Channel, Arr
     elif keying.is_shared(place, target):
         place = keying.copy_place(place)
     has_curve = {(curve.data_path, curve.array_index): curve for curve in place.curves}
-    inside: dict[tuple[str, str, int], Array] = {}
-    beside: dict[tuple[bool, bool], dict[tuple[str, str, int], Array]] = {}
+    before, after = {}, {}
     for channel, seen in values.items():
-        key = _named(channel)
         if channel in has_curve:
             keying.open_gap(has_curve[channel], span)
-            inside[key] = seen[1:-1]
-        else:
-            first, last = abs(seen[0] - seen[1]) < _SAME, abs(seen[-1] - seen[-2]) < _SAME
-            beside.setdefault((bool(first or goal.ends), bool(last or goal.ends)), {})[key] = seen
-    keying.key_channels(place, frames, inside, span)
-    around = np.array([frames[0] - 1, *frames, frames[-1] + 1])
-    for (first, last), channels in beside.items():
-        rows = slice(1 if first else 0, -1 if last else None)
-        keying.key_channels(place, around[rows], {key: seen[rows] for key, seen in channels.items()})
+        elif not goal.ends:
+            # The ends of a curve hold on; where something else was seen beside them, that is held instead.
+            if abs(seen[0] - seen[1]) > _SAME:
+                before[_named(channel)] = seen[:1]
+            if abs(seen[-1] - seen[-2]) > _SAME:
+                after[_named(channel)] = seen[-1:]
+    keying.key_channels(place, frames, curves, span)
+    for frame, held in ((span[0] - 1.0, before), (span[1] + 1.0, after)):
+        keying.key_channels(place, np.array([frame]), held, (frame, frame))
 
     rig_layer.remove_layer(target)
     if goal.strip is not None:

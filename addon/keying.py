@@ -87,6 +87,14 @@ class Place:
         return next((bag.fcurves for bag in bags if bag is not None), ())
 
 
+@dataclass(frozen=True, eq=False)
+class Component:
+    """One number of a reduced curve; its times are rows of the frames that are keyed."""
+
+    curve: ReducedCurve
+    index: int
+
+
 def frames_from_times(times: Array, start: float, rate: float) -> Array:
     """Scene frames [K] of time stamps [K] in seconds: start + time * rate, on time and free of float noise.
 
@@ -228,7 +236,10 @@ def key_bones(
 
 
 def key_channels(
-    place: Place, frames: Array, channels: Mapping[tuple[str, str, int], Array], span: Span | None = None
+    place: Place,
+    frames: Array,
+    channels: Mapping[tuple[str, str, int], Array | Component],
+    span: Span | None = None,
 ) -> None:
     """Key single channels of bones, such as one angle; all keys of these curves are replaced.
 
@@ -237,17 +248,22 @@ def key_channels(
     Args:
         place: of the armature object.
         frames: [K] scene frames, increasing.
-        channels: (bone name, channel such as "rotation_euler" or a property_path, index) -> [K] values. An empty bone
-            name is the armature object.
+        channels: (bone name, channel such as "rotation_euler" or a property_path, index) -> [K] values, or a number
+            of a reduced curve, for frames without gaps. An empty bone name is the armature object.
         span: as for `key_bones`.
     """
     writer = _CurveWriter(place, span)
     key_types = np.full(len(frames), _KEYFRAME, np.int32)
     for (bone, channel, index), values in channels.items():
+        path, group = bone_path(bone, channel), bone or "Object"
+        if isinstance(values, Component):
+            kept = values.curve.rows
+            writer.write(path, index, group, _fitted_keys(frames[kept], values.curve, values.index, key_types[kept]))
+            continue
         is_property = channel.startswith("[")
         rows = _changed_rows(values) if is_property else slice(None)
         keys = _plain_keys(frames[rows], values[rows], "CONSTANT" if is_property else "BEZIER", key_types[rows])
-        writer.write(bone_path(bone, channel), index, bone or "Object", keys)
+        writer.write(path, index, group, keys)
 
 
 def key_number(owner: Any, path: str, frames: Array, values: Array, *, name: str, action: Any = None) -> Any:

@@ -663,6 +663,19 @@ class HandsRetarget(bpy.types.PropertyGroup):  # type: ignore[misc]
         soft_max=48,
         default=0,
     )
+    use_reduction: bpy.props.BoolProperty(  # type: ignore[valid-type]
+        name="Fewer Keys",
+        description="Write the fewest keys that stay close to the motion, for editing by hand",
+        default=False,
+    )
+    reduction_angle: bpy.props.FloatProperty(  # type: ignore[valid-type]
+        name="Within",
+        description="How far a bone may turn away from the motion for the sake of fewer keys",
+        subtype="ANGLE",
+        min=math.radians(0.01),
+        max=math.radians(10.0),
+        default=DEFAULT_ANGLE,
+    )
 
 
 class HandsExport(bpy.types.PropertyGroup):  # type: ignore[misc]

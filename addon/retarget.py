@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from dir_core.clean_up.key_reduction import KeyReduction
 from dir_core.conventions import SIDES, Side
 from dir_core.errors import SettingsError
 from dir_core.retargeting.mirror import other_side
@@ -31,6 +32,7 @@ from .bone_channels import (
 )
 from .bone_limits import hides_keys
 from .captured_hands import choose_frames, read_hand, sample_motion
+from .fewer_keys import bounds_of, count_keys, reduce_channels
 from .stand_in import sample_rig
 from .target_rig import rest_hand
 from .wrist_targets import bones_to_read, choose_goals, count_beyond_reach, shown_places
@@ -51,6 +53,7 @@ class Wanted(Transfer):
         span: first and last scene frame; None is all that the hand armatures have keys for.
         weight: of the hands over what lies below them, 0..1.
         fade: frames over which they come in and go out.
+        reduce: how far bones may be off for the sake of fewer keys; None keys every frame.
     """
 
     sides: tuple[Side, ...] = SIDES
@@ -58,6 +61,7 @@ class Wanted(Transfer):
     span: tuple[int, int] | None = None
     weight: float = 1.0
     fade: int = 0
+    reduce: KeyReduction | None = None
 
 
 @dataclass(frozen=True)
@@ -68,11 +72,13 @@ class Retargeted:
         frames: keyed scene frames.
         bones: keyed bones.
         notes: sentences the user should read.
+        keys: that were written, and how many a key on every frame would have been.
     """
 
     frames: int
     bones: int
     notes: tuple[str, ...]
+    keys: tuple[int, int]
 
 
 def wanted_of(settings: Any) -> Wanted:
@@ -91,6 +97,7 @@ def wanted_of(settings: Any) -> Wanted:
         span=(settings.first, settings.last) if settings.use_range else None,
         weight=settings.weight,
         fade=settings.fade,
+        reduce=bounds_of(settings),
     )
 
 
@@ -177,10 +184,12 @@ def key_onto_rig(
             if len(held) == 1
             else f"Constraints act on {len(held)} of the bones, such as {held[0]}, and may hide their keys."
         )
-    values = {side: each.values for side, each in keyed.items()}
+    every = {channel: values for each in keyed.values() for channel, values in each.values.items()}
+    curves = yield from reduce_channels(target, every, wanted.reduce)
+    values = {side: {channel: curves[channel] for channel in each.values} for side, each in keyed.items()}
     notes += rig_layer.write_layer(target, frames, values, bones, weight=wanted.weight, fade=wanted.fade)
     turned = {bone for each in keyed.values() for bone, channel, _ in each.values if not channel.startswith("[")}
-    return Retargeted(len(frames), len(turned), tuple(notes))
+    return Retargeted(len(frames), len(turned), tuple(notes), count_keys(curves, len(frames)))
 
 
 def follow_hands(target: Any, armatures: Mapping[Side, Any], rig_map: RigMap, wanted: Wanted) -> dict[Side, HandPair]:
@@ -201,8 +210,8 @@ def follow_hands(target: Any, armatures: Mapping[Side, Any], rig_map: RigMap, wa
     return pairs
 
 
-def remove_from_rig(target: Any) -> int:
-    """Take the hands off a rig again; returns how many bones had keys of theirs.
+def remove_from_rig(target: Any) -> tuple[int, str]:
+    """Take the hands off a rig again; returns how many bones had keys of theirs, and a sentence about changed keys.
 
     Raises:
         SettingsError: there are none, or the rig cannot be changed now.
@@ -210,7 +219,8 @@ def remove_from_rig(target: Any) -> int:
     if not has_hands(target):
         raise SettingsError(f"{target.name} has no keys of captured hands.")
     check_target(target, ())
-    return rig_layer.remove_layer(target)
+    kept = rig_layer.keep_changed_keys(target)
+    return rig_layer.remove_layer(target), kept
 
 
 def has_hands(target: Any) -> bool:

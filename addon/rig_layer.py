@@ -65,7 +65,7 @@ def drop_layer(target: Any) -> None:
 
 
 def keep_changed_keys(target: Any) -> str:
-    """Copy the layer's action if its keys are not what was written; returns the name of the copy, else nothing."""
+    """Copy the layer's action if its keys are not what was written; returns a sentence about it, else nothing."""
     place = place_of_layer(target)
     if place is None:
         return ""
@@ -76,13 +76,13 @@ def keep_changed_keys(target: Any) -> str:
     copy.name = f"{place.action.name} (edited)"
     copy.use_fake_user = True
     del copy[_BONES]
-    return str(copy.name)
+    return f'Your changes of the keys before are kept in "{copy.name}".'
 
 
 def write_layer(
     target: Any,
     frames: Array,
-    values: Mapping[Side, Mapping[tuple[str, str, int], Array]],
+    values: Mapping[Side, Mapping[tuple[str, str, int], Array | keying.Component]],
     bones: Mapping[Side, Sequence[str]],
     *,
     weight: float,
@@ -93,7 +93,7 @@ def write_layer(
     Args:
         target: armature object of the rig.
         frames: [K] scene frames.
-        values: for each hand (bone, channel, index) -> [K] values.
+        values: for each hand (bone, channel, index) -> [K] values, or a number of a reduced curve of the frames.
         bones: names of the bones of each hand.
         weight: of the layer over what lies below it, 0..1.
         fade: frames over which it comes in and goes out.
@@ -110,7 +110,7 @@ def write_layer(
         if copied is not None:
             rig_base.pass_on(copied.action, place.action)
     elif kept := keep_changed_keys(target):
-        notes.append(f'Your changes of the keys before are kept in "{kept}".')
+        notes.append(kept)
     keyed = _keyed_bones(place.action)
     touched = {bone for side in values for bone in (*keyed.get(side, ()), *bones[side])}
     keying.clear_keys(place, _paths_of(place, touched), (-np.inf, np.inf))

@@ -3,7 +3,7 @@
 from collections.abc import Generator
 from typing import Any, ClassVar, Final
 
-from .. import bake, retarget, rig_preview
+from .. import bake, fewer_keys, retarget, rig_preview
 from .base import refuse_poll
 from .steps import SteppedOperator
 
@@ -28,13 +28,16 @@ and so do the links to the take"""
 
     def steps(self, context: Any) -> Generator[float, None, Any]:
         """Read the rig, then key it."""
-        return rig_preview.away(bake.bake_layer(context.scene.two_hands.retarget.target))
+        settings = context.scene.two_hands.retarget
+        return rig_preview.away(bake.bake_layer(settings.target, fewer_keys.bounds_of(settings)))
 
     def finish(self, _context: Any, done: bake.Baked) -> None:
         """Say where the keys are."""
         for note in done.notes:
             self.report({"WARNING"}, note)
-        self.tell(f'Baked {done.bones} bones on {done.frames:,} frames into "{done.action}".')
+        kept, whole = done.keys
+        fewer = f" with {kept:,} keys instead of {whole:,}" if kept < whole else ""
+        self.tell(f'Baked {done.bones} bones on {done.frames:,} frames into "{done.action}"{fewer}.')
 
 
 CLASSES: Final = (HANDS_OT_bake_to_keys,)

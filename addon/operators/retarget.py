@@ -66,7 +66,9 @@ class HANDS_OT_key_onto_rig(SteppedOperator):
         settings.preview = False  # the keys show it now, and what becomes of them should be seen
         for note in done.notes:
             self.report({"WARNING"}, note)
-        self.tell(f"Keyed {done.bones} bones of {settings.target.name} on {done.frames:,} frames.")
+        kept, whole = done.keys
+        fewer = f" with {kept:,} keys instead of {whole:,}" if kept < whole else ""
+        self.tell(f"Keyed {done.bones} bones of {settings.target.name} on {done.frames:,} frames{fewer}.")
 
 
 class HANDS_OT_remove_from_rig(HandsOperator):
@@ -89,8 +91,8 @@ class HANDS_OT_remove_from_rig(HandsOperator):
         """Remove the layer."""
         target = context.scene.two_hands.retarget.target
         with rig_preview.put_away():
-            count = retarget.remove_from_rig(target)
-        self.tell(f"Removed the keys of {count} bones from {target.name}.")
+            count, kept = retarget.remove_from_rig(target)
+        self.tell(f"Removed the keys of {count} bones from {target.name}. {kept}".rstrip())
         return {"FINISHED"}
 
 

@@ -214,6 +214,9 @@ class HANDS_PT_retarget_transfer(_SubPanel):
         column.prop(settings, "last")
         layout.prop(settings, "weight", slider=True)
         layout.prop(settings, "fade")
+        layout.prop(settings, "use_reduction")
+        if settings.use_reduction:
+            layout.prop(settings, "reduction_angle")
 
 
 CLASSES: Final = (

@@ -120,6 +120,23 @@ def test_an_open_palm_is_the_straight_hand(scene, relaxed):
         bpy.ops.hands.open_palm()
 
 
+def test_only_what_differs_from_the_capture_is_matched(scene):
+    """One finger is posed over what is shown already, which limits of the rig have cut."""
+    rig, hands = scene.target, target_rig.read_map(scene).hands
+    set_captured(bpy.data.objects["Hand Left"], "left", (50, 60, 40))
+    for bone in hands["left"].fingers["middle"]:
+        limit_rotation(rig.pose.bones[bone], dict.fromkeys("xyz", (-0.3, 0.3)))
+    scene.palm_share = 0.15
+    bpy.ops.hands.key_onto_rig()
+    bpy.context.scene.frame_set(FRAME)
+    scene.calibrated_hand = "left"
+    with pytest.raises(RuntimeError, match="No finger of Rig is posed"):
+        bpy.ops.hands.match_pose()
+    pose_fingers(rig, hands["left"], ("ring",))
+    assert bpy.ops.hands.match_pose() == {"FINISHED"}
+    assert [row.name for row in scene.calibration if row.bones] == ["Left Ring"]
+
+
 def relax(rig, chain):
     """Let a finger rest bent by 25 degrees at each joint."""
     bpy.context.view_layer.objects.active = rig
@@ -334,7 +351,7 @@ def test_the_palm_cups_and_fingers_point_as_before(models, mode):
     palm = rig_map.hands["left"].metacarpals["ring"]
     turn = rotations.angle_between(keyed(rig, palm, 2), np.array([1.0, 0, 0, 0]))
     assert np.degrees(turn) == pytest.approx(0.15 * 60, abs=0.01)
-    assert retarget.remove_from_rig(rig) == 36
+    assert retarget.remove_from_rig(rig) == (36, "")
     rig_map = KNOWN["VRoid Studio"]
     rig = build_rig(rng, models, rig_map, name="Other")
     done = retarget_now(rig, armatures, rig_map, palm_share=0.15)

@@ -265,7 +265,7 @@ def test_keying_again_replaces_only_its_own_keys(models):
     assert all(len(keys) == 4 for (path, _), keys in digest(again).items() if "Left" in path)
     assert digest(body) == before
     assert len(bpy.data.scenes) == 1
-    assert retarget.remove_from_rig(rig) == 31
+    assert retarget.remove_from_rig(rig) == (31, "")
     assert not rig.animation_data.nla_tracks
     assert digest(body) == before
     with pytest.raises(SettingsError, match="no keys of captured hands"):

@@ -34,7 +34,7 @@ LIGHT = (
 )
 """Parts of dir_core that Blender itself may import: numpy and scipy only."""
 
-LIGHT_WORKER = ("clean_up_client", "protocol", "runtime")
+LIGHT_WORKER = ("clean_up_client", "key_reducer", "protocol", "runtime")
 LIGHT_MODULES = (
     "dir_core",
     "dir_core.worker",
