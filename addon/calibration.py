@@ -18,7 +18,7 @@ from dir_core.retargeting.calibration import FingerCalibration
 from dir_core.retargeting.limits import full_bend
 
 from .bone_channels import HandPair, bend_axes
-from .bone_limits import limits_of
+from .bone_limits import fit_rotation, limits_of
 from .bone_poses import rotations_of
 from .captured_hands import motion_now
 from .loose_bones import is_loose
@@ -27,8 +27,8 @@ from .retarget import Wanted
 Array = NDArray[Any]
 Way = Literal["pose", "palm", "fist"]
 
-_MOVED: Final = np.radians(1.0)
-"""Angle from which on a finger counts as posed otherwise than the captured hands pose it."""
+_MOVED: Final = np.radians(0.2)
+"""Angle from which on a finger counts as posed otherwise than the captured hand poses it."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,9 @@ def _link(pair: HandPair, name: str, mode: transfer.FingerMode) -> transfer.Fing
 
 def _match_pose(target: Any, finger: Finger, wanted: Wanted) -> FingerCalibration | None:
     posed = _posed(target, finger, wanted)
-    return calibrate.calibrate_pose(finger.link, finger.joints, posed) if calibrate.is_posed(posed) else None
+    if not _is_by_user(target, finger, posed, wanted):
+        return None
+    return calibrate.calibrate_pose(finger.link, finger.joints, posed)
 
 
 def _open_palm(_target: Any, finger: Finger, _wanted: Wanted) -> FingerCalibration | None:
@@ -141,9 +143,8 @@ _NOTHING: Final[dict[Way, str]] = {
 def _full_bends(target: Any, finger: Finger, wanted: Wanted) -> Array:
     """Radians [n] from rest to which a fist bends each bone: to its limit, else as posed, else as a human hand does."""
     link = finger.link
-    posed, shown = _posed(target, finger, wanted), _shown(finger, wanted)
-    by_user = calibrate.is_posed(posed) and bool(rotations.angle_between(posed, shown).max() > _MOVED)
-    if by_user:
+    posed = _posed(target, finger, wanted)
+    if _is_by_user(target, finger, posed, wanted):
         full = calibrate.bend_of_pose(link, posed)
     else:  # a hand that closes farther than most is believed
         full = np.maximum(calibrate.anatomical_bend(link), calibrate.unscaled_bend(link, finger.joints))
@@ -156,25 +157,34 @@ def _full_bends(target: Any, finger: Finger, wanted: Wanted) -> Array:
 
 
 def _posed(target: Any, finger: Finger, wanted: Wanted) -> Array:
-    """Rotations [n, 4] of a rig's finger bones from rest, each relative to the joint above it, in their own axes.
-
-    A bone in the palm that takes its share of the bend belongs to the finger.
-    """
+    """Rotations [n, 4] of a rig's finger bones from rest, each relative to the joint above it, in their own axes."""
     rest, pair = finger.link.finger, finger.pair
     bones = [target.pose.bones[name] for name in rest.bones]
     above = [target.pose.bones[name] for name in (pair.rig.wrist, *rest.bones[:-1])]
+    loose = [is_loose(bone.bone, upper.bone) for bone, upper in zip(bones, above, strict=True)]
     own = [
-        _seen_from(bone, upper) if is_loose(bone.bone, upper.bone) else bone.matrix_basis
-        for bone, upper in zip(bones, above, strict=True)
+        _seen_from(bone, upper) if lies_beside else bone.matrix_basis
+        for bone, upper, lies_beside in zip(bones, above, loose, strict=True)
     ]
     posed = rotations_of(np.array(own, np.float64))
     palm = rest.metacarpal
-    if palm is not None and wanted.palm_share > 0.0 and not is_loose(bones[0].bone, above[0].bone):
-        turn = rotations_of(np.array(target.pose.bones[palm.name].matrix_basis, np.float64))
-        change = rotations.multiply(rotations.inverse(rest.rotations[0]), palm.rotation)
-        carried = rotations.multiply(rotations.multiply(change, turn), rotations.inverse(change))
-        posed[0] = rotations.multiply(carried, posed[0])
+    if palm is not None and wanted.palm_share > 0.0 and not loose[0]:
+        basis = np.array(target.pose.bones[palm.name].matrix_basis, np.float64)
+        posed[0] = _seen_from_hand(posed[0], rotations_of(basis), rest.rotations[0], palm.rotation)
     return posed
+
+
+def _seen_from_hand(first: Array, palm: Array, first_rest: Array, palm_rest: Array) -> Array:
+    """Rotation [4] of a finger's first bone with that of the bone in the palm, which takes a share of its bend."""
+    change = rotations.multiply(rotations.inverse(first_rest), palm_rest)
+    carried = rotations.multiply(rotations.multiply(change, palm), rotations.inverse(change))
+    return rotations.multiply(carried, first)
+
+
+def _is_by_user(target: Any, finger: Finger, posed: Array, wanted: Wanted) -> bool:
+    """Whether a finger is posed neither as at rest nor as the captured hand poses it."""
+    shown = _shown(target, finger, wanted)
+    return calibrate.is_posed(posed) and bool(rotations.angle_between(posed, shown).max() > _MOVED)
 
 
 def _seen_from(bone: Any, above: Any) -> Any:
@@ -183,12 +193,18 @@ def _seen_from(bone: Any, above: Any) -> Any:
     return carried.inverted() @ bone.matrix
 
 
-def _shown(finger: Finger, wanted: Wanted) -> Array:
-    """Rotations [n, 4] that the captured hand gives a finger now."""
-    pair = finger.pair
-    hinges = bend_axes(pair.captured)
-    keys = transfer.finger_keys(finger.turns, pair.rig, pair.alignment, wanted.fingers, hinges=hinges)
-    return np.array([keys[bone][0] for bone in finger.link.finger.bones])
+def _shown(target: Any, finger: Finger, wanted: Wanted) -> Array:
+    """The same rotations [n, 4] as the captured hand gives them now, inside of the rig's limits."""
+    pair, rest = finger.pair, finger.link.finger
+    hinges, share = bend_axes(pair.captured), wanted.palm_share
+    keys = transfer.finger_keys(finger.turns, pair.rig, pair.alignment, wanted.fingers, hinges=hinges, palm_share=share)
+    shown = np.array(
+        [fit_rotation(target.pose.bones[name], keys[name], with_ik=wanted.ik_limits)[0][0] for name in rest.bones]
+    )
+    palm = rest.metacarpal
+    if palm is not None and palm.name in keys:
+        shown[0] = _seen_from_hand(shown[0], keys[palm.name][0], rest.rotations[0], palm.rotation)
+    return shown
 
 
 def _with(link: transfer.FingerLink, calibration: FingerCalibration) -> transfer.FingerLink:

@@ -43,9 +43,10 @@ class _CalibrateOperator(HandsOperator):
             row = calibration_rows.find_row(settings, side, finger)
             calibration_rows.write_row(row, made.bones, made.calibration, made.offset)
         rest = sum(len(pair.rig.fingers) for pair in pairs.values()) - len(found)
-        left = f", {rest} say nothing here and stay as they were" if rest else ""
+        left = f", {rest} stay as they were" if rest else ""
+        fingers = "1 finger" if len(found) == 1 else f"{len(found)} fingers"
         again = " Key onto Rig again to use it." if retarget.has_hands(target) else ""
-        self.tell(f"Calibrated {len(found)} fingers on frame {scene.frame_current}{left}.{again}")
+        self.tell(f"Calibrated {fingers} on frame {scene.frame_current}{left}.{again}")
         return {"FINISHED"}
 
 
@@ -104,7 +105,7 @@ class HANDS_OT_reset_calibration(HandsOperator):
         forgotten = [row for row in chosen if calibration_rows.is_calibrated(row)]
         for row in forgotten:
             calibration_rows.reset_row(row)
-        self.tell(f"Reset {len(forgotten)} fingers.")
+        self.tell("Reset 1 finger." if len(forgotten) == 1 else f"Reset {len(forgotten)} fingers.")
         return {"FINISHED"}
 
 
