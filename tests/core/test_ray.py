@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -87,15 +88,20 @@ def ray_home() -> Iterator[Path]:
     assert not left
 
 
+def environment_in(home: Path) -> dict[str, str]:
+    """One in which Ray keeps to a folder and finds neither this program nor another cluster."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "PYTHONPATH")}
+    return {**kept, "RAY_TMPDIR": str(home), "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"}
+
+
 @contextlib.contextmanager
-def batch(home: Path, clips: Path, output: Path) -> Iterator["subprocess.Popen[str]"]:
+def batch(home: Path, clips: Path, output: Path, *options: str) -> Iterator["subprocess.Popen[str]"]:
     """`capture` on a cluster of its own."""
     command = [sys.executable, "-m", "dir_core", "capture", clips, "-o", output, "--engine", "ray", "--jobs", "2"]
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     process = subprocess.Popen(
-        [*map(str, command), "--report", str(output.with_suffix(".json"))],
+        [*map(str, command), *options, "--report", str(output.with_suffix(".json"))],
         cwd=ROOT,
-        env={**environment, "RAY_TMPDIR": str(home), "OMP_NUM_THREADS": "1"},
+        env=environment_in(home),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -152,10 +158,35 @@ def test_a_stopped_batch_leaves_no_process_and_goes_on_here(
     assert takes_in(output) == one_after_the_other
 
 
-def test_a_cluster_that_is_not_there_is_one_sentence(
-    clips: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], ray_home: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_cluster_elsewhere_gets_the_program_sent(
+    clips: Path, one_after_the_other: dict[str, bytes], ray_home: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("RAY_TMPDIR", str(ray_home))
-    command = ["capture", str(clips), "-o", str(tmp_path / "takes"), "--engine", "ray", "--address", "auto"]
-    assert main(command) == 2
-    assert "No Ray cluster can be used at auto" in capfd.readouterr().err
+    """The cluster is started where nothing of this program can be found."""
+    start = "import ray; print(ray.init('local', num_cpus=2, include_dashboard=False).address_info['gcs_address'])"
+    cluster = subprocess.Popen(
+        [sys.executable, "-c", f"{start}; input()"],
+        cwd=ray_home,
+        env=environment_in(ray_home),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert cluster.stdout is not None
+        address = next(line.strip() for line in cluster.stdout if ":" in line and " " not in line.strip())
+        (tmp_path / "clips.txt").write_text(f"{clips / 'clip 2.mp4'}\n{clips / 'nowhere.mp4'}\n")
+        with batch(ray_home, tmp_path / "clips.txt", tmp_path / "takes", "--address", address) as process:
+            said = process.communicate(timeout=SECONDS)[0]
+        assert process.returncode == 3, said
+        assert f"nowhere.mp4, check the path (as {socket.gethostname()} sees it)." in said
+        assert takes_in(tmp_path / "takes") == {"clip 2.npz": one_after_the_other["clip 2.npz"]}
+    finally:
+        cluster.communicate("over\n", timeout=SECONDS)
+
+
+def test_a_cluster_that_is_not_there_is_one_sentence(clips: Path, ray_home: Path, tmp_path: Path) -> None:
+    with batch(ray_home, clips, tmp_path / "takes", "--address", "auto") as process:
+        said = process.communicate(timeout=SECONDS)[0]
+    assert process.returncode == 2
+    assert said.startswith("error: No Ray cluster can be used at auto (")
+    assert said.count("\n") == 1
