@@ -8,7 +8,8 @@ import bpy
 
 from dir_core.errors import ExchangeError, HandModelError
 from dir_core.exchange.joints_csv import save_joints
-from dir_core.exchange.parameters import save_mano, save_smplx
+from dir_core.exchange.parameters import reshape_hands, save_mano, save_smplx
+from dir_core.hand_model import load_hand_models
 from dir_core.take import Take
 
 from .. import clean_job, footage_view, gpu_runtime, result_import, scene, takes
@@ -100,7 +101,13 @@ class HANDS_OT_export_parameters(HandsOperator):
         elif self.kind == "CSV":
             save_joints(take, _own_models(take), path, self.axes)
         else:
-            save_mano(take, _own_models(take), path)
+            models = _own_models(take)
+            folder = gpu_runtime.hands_folder(preferences(context))
+            wanted = load_hand_models(folder) if folder else models
+            if wanted["right"].digest != models["right"].digest:  # who has MANO's files wants its betas
+                take, models = reshape_hands(take, models, wanted), wanted
+            save_mano(take, models, path)
+            self.report({"INFO"}, f"The betas belong to: {models['right'].name}.")
         self.tell(f"Exported {len(take):,} frames to {path}.")
         return {"FINISHED"}
 

@@ -29,6 +29,7 @@ SMPLX_FORMAT: Final = "two-hand-smplx/1"
 
 CAMERA_AXES: Final = "camera: x right, y down, z forward; metres, radians"
 
+_BONE_NOISE: Final = 3e-4  # metres; lengths of a model are exact, only no other model has quite the same
 _FINGER_VALUES = 3 * (len(JOINTS) - 1)
 # Joints of SMPL-X in the order of `poses`: root, body, jaw, eyes, left hand, right hand.
 _SMPLX_PARTS: Final = (
@@ -143,7 +144,7 @@ def reshape_hands(take: Take, models: Mapping[Side, HandModel], wanted: Mapping[
         size = float(hand.scale[0])
         points = size * landmark_places(models[side].rest_keypoints(hand.shape))[None]
         length = size * models[side].length(hand.shape)
-        found = fit_shape(wanted[side], bone_lengths(points, np.ones(points.shape[:2])), length)
+        found = fit_shape(wanted[side], bone_lengths(points, np.ones(points.shape[:2])), length, noise=_BONE_NOISE)
         scale = np.array([found.scale], np.float32)
         hands[side] = replace(hand, shape=found.shape.astype(np.float32), scale=scale)
     return replace(take, left=hands["left"], right=hands["right"])

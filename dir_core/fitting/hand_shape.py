@@ -51,7 +51,9 @@ def weighted_median(values: Array, weight: Array) -> Array:
     return np.take_along_axis(np.take_along_axis(values, order, axis=0), middle[None], axis=0)[0]
 
 
-def fit_shape(model: HandModel, lengths: Array, hand_length: float, known: Array | None = None) -> HandShape:
+def fit_shape(
+    model: HandModel, lengths: Array, hand_length: float, known: Array | None = None, noise: float = _LENGTH_NOISE
+) -> HandShape:
     """Shape components that explain measured bone lengths, and the scale that gives the hand its length.
 
     Landmark networks know proportions but not size, so the size comes from `hand_length` alone.
@@ -61,6 +63,7 @@ def fit_shape(model: HandModel, lengths: Array, hand_length: float, known: Array
         lengths: [23] metres, see `bone_lengths`, in any common scale.
         hand_length: wrist crease to middle finger tip, metres.
         known: [10] shape components that are known already; then only sizes are compared.
+        noise: metres, how far the lengths can be trusted.
 
     Source: Gauss-Newton on log |K_b(beta)| - log k m_b with beta ~ N(0, 1); K is linear in beta.
     """
@@ -68,7 +71,7 @@ def fit_shape(model: HandModel, lengths: Array, hand_length: float, known: Array
     change = np.stack([landmark_places(model.rest_keypoints(unit)) - flat for unit in np.eye(SHAPE_COUNT)], axis=-1)
     bones = flat[_RIGID_PAIRS[:, 1]] - flat[_RIGID_PAIRS[:, 0]]
     bone_change = change[_RIGID_PAIRS[:, 1]] - change[_RIGID_PAIRS[:, 0]]
-    shape = _find_shape(bones, bone_change, lengths) if known is None else np.asarray(known, np.float64)
+    shape = _find_shape(bones, bone_change, lengths, noise) if known is None else np.asarray(known, np.float64)
 
     size = np.linalg.norm(bones + bone_change @ shape, axis=-1)
     log_factor = np.average(np.log(size / lengths), weights=np.linalg.norm(bones, axis=-1) ** 2)
@@ -76,11 +79,11 @@ def fit_shape(model: HandModel, lengths: Array, hand_length: float, known: Array
     return HandShape(shape=shape, scale=scale, landmark_scale=float(np.exp(log_factor)) * scale)
 
 
-def _find_shape(bones: Array, bone_change: Array, lengths: Array) -> Array:
+def _find_shape(bones: Array, bone_change: Array, lengths: Array, length_noise: float) -> Array:
     """Shape components [10] of bones [23, 3] that change with them by [23, 3, 10], for measured lengths [23]."""
     # In logarithms the size drops out: else a smaller hand would always explain the lengths better.
     shape, log_factor = np.zeros(SHAPE_COUNT), 0.0
-    noise = _LENGTH_NOISE / np.linalg.norm(bones, axis=-1)
+    noise = length_noise / np.linalg.norm(bones, axis=-1)
     prior = np.diag([1.0] * SHAPE_COUNT + [0.0])
     for _ in range(_ITERATIONS):
         shaped = bones + bone_change @ shape

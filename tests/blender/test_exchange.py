@@ -18,10 +18,12 @@ from addon.operators import exchange
 from dir_core import rotations
 from dir_core.conventions import KEYPOINTS, SIDES
 from dir_core.exchange.parameters import save_mano
+from dir_core.hand_model import load_hand_models
 from dir_core.take import Take, load_take, save_take
-from tests.blender.stage import DEMO, add_hands, load_footage, use_own_user_folder, write_take
+from tests.blender.stage import DEMO, ROOT, add_hands, load_footage, use_own_user_folder, write_take
 from tests.takes import make_raw_take
 
+MANO_FOLDER = ROOT / "tests" / "data" / "dir_network"
 RATE = 30.0
 SIZE = (1280, 720)
 
@@ -74,6 +76,21 @@ def test_parameters_are_those_of_the_take(name: str, tmp_path: Path) -> None:
         with np.load(path) as arrays:
             wrist = arrays["left_wrist"]
     np.testing.assert_allclose(wrist, the_take().left.translation, atol=1e-6)
+
+
+def test_who_has_mano_gets_its_betas(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    add_hands(write_take(tmp_path / "take.npz"))
+    for side in ("LEFT", "RIGHT"):
+        (tmp_path / f"MANO_{side}.npz").write_bytes((MANO_FOLDER / f"MANO_{side}.synthetic.npz").read_bytes())
+    lengths = {}
+    for folder, name in ((None, "Open hand"), (str(tmp_path), "MANO")):
+        monkeypatch.setattr(exchange.gpu_runtime, "hands_folder", lambda _, folder=folder: folder)
+        assert bpy.ops.hands.export_parameters(filepath=str(tmp_path / "hands.npz"), kind="MANO") == {"FINISHED"}
+        with np.load(tmp_path / "hands.npz") as arrays:
+            assert str(arrays["hand_model"]) == name
+            model = load_hand_models(folder)["left"]
+            lengths[name] = float(arrays["left_scale"]) * model.length(arrays["left_betas"])
+    assert lengths["MANO"] == pytest.approx(lengths["Open hand"], rel=1e-5)
 
 
 def test_what_is_cleaned_is_exported_clean(tmp_path: Path) -> None:

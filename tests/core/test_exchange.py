@@ -205,6 +205,22 @@ def test_hands_get_a_shape_of_another_model_with_bones_as_long(mano: Path) -> No
         np.testing.assert_array_equal(after.rotation, before.rotation)
 
 
+def test_bones_keep_their_lengths_in_another_shape() -> None:
+    """The open hand put into itself: betas are found again as far as bones show them."""
+    models = open_hand_models()
+    take = make_take(models, count=4, scale=1.1)
+    told = reshape_hands(take, models, models)
+    for side in SIDES:
+        before, after = (
+            models[side].pose_keypoints(hand.rotation, hand.translation, hand.shape, float(hand.scale[0]))
+            for hand in (take.hand(side), told.hand(side))
+        )
+        mean = models[side].pose_keypoints(take.hand(side).rotation, take.hand(side).translation, None, 1.1)
+        error = np.linalg.norm(after - before, axis=-1).mean()
+        assert error < 2e-4
+        assert error < 0.1 * np.linalg.norm(mean - before, axis=-1).mean()
+
+
 def test_the_table_has_a_row_per_frame_and_metres() -> None:
     models = open_hand_models()
     observed = np.array([True, False, True, True])
