@@ -79,7 +79,7 @@ def open_stage(context: Any, name: str, span: tuple[int, int]) -> Iterator[Stage
                 window.scene = own
                 window.view_layer = layer
         bpy.data.batch_remove([*stage.copies, scene])
-        for block, own_name in stage.lent:
+        for block, own_name in reversed(stage.lent):  # what two objects share has lent twice
             block.name = own_name
 
 

@@ -372,6 +372,19 @@ def test_bones_below_a_stretched_one_lie_where_they_are_seen(tmp_path: Path, kin
         assert np.degrees(np.arccos(np.clip(np.sum(along[0] * along[1], axis=1), -1, 1))).max() < ANGLE, name
 
 
+def test_armatures_that_share_their_bones_keep_their_names(tmp_path: Path) -> None:
+    (left, _) = keyed_hands(tmp_path)
+    twin = left.copy()
+    bpy.context.scene.collection.objects.link(twin)
+    twin.location.x = 1.0
+    bpy.context.view_layer.update()
+    before = everything()
+    export_hands([left, twin], path_in(tmp_path, "GLB"), "GLB")
+    assert not differences(before, everything())
+    names = [node["name"] for node in read_gltf(path_in(tmp_path, "GLB"))["nodes"]]
+    assert {left.name, twin.name} <= set(names)
+
+
 def test_bones_that_are_scaled_away_do_not_stop_an_export(tmp_path: Path) -> None:
     (left, right) = keyed_hands(tmp_path)
     left.pose.bones["index2.L"].scale = (0.0, 0.0, 0.0)
