@@ -47,6 +47,11 @@ class _Following:
     pairs: dict[Side, HandPair]
     bones: tuple[str, ...]
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing that is shown moves the bones on which it depends."""
+        return all(pair.goal.is_plain for pair in self.pairs.values())
+
 
 @dataclass
 class _State:
@@ -55,8 +60,8 @@ class _State:
     Attributes:
         following: the last one.
         held: the last motion of each hand, for frames on which it is hidden.
-        captured: what the captured hands did when they were shown last.
-        rig: where the rig was after that; None before anybody looked.
+        captured: what the captured hands did when they were shown last, and where the rig had them.
+        rig: where the rig was after that, if what is shown moves it; None where nobody has looked yet.
         touched: bones that the user has posed since the frame changed.
         away: how many have asked to see the rig as it is.
         problem: why nothing is shown.
@@ -137,7 +142,7 @@ def _show(scene: Any, layer: Any, following: _Following) -> None:
     motions = _read_motions(target, following, layer.depsgraph)
     if not motions:
         raise SettingsError("The captured hands are hidden here, show them in the viewport for the preview.")
-    _state.captured, _state.rig = _bytes_of(motions), None
+    _state.captured, _state.rig = _bytes_of(motions, following), None
     share = _share(following, scene.frame_current)
     if not share:
         shown_pose.put_back(target)
@@ -153,9 +158,7 @@ def _values_of(
     target: Any, following: _Following, motions: dict[Side, Motion], layer: Any
 ) -> dict[tuple[str, str, int], float]:
     """What the rig's channels get in an evaluated view layer, but those of bones that the user is posing."""
-    rig = None
-    if not all(pair.goal.is_plain for pair in following.pairs.values()):
-        rig = rig_now(target, following.bones, layer.depsgraph)
+    rig = None if following.is_plain else rig_now(target, following.bones, layer.depsgraph)
     values: dict[tuple[str, str, int], float] = {}
     for side, motion in motions.items():
         channels = hand_channels(target, following.pairs[side], motion, following.wanted, rig).values
@@ -280,6 +283,9 @@ def _renew_scene(scene: Any, layer: Any) -> None:
         shown_pose.put_back(target)
     layer.update()
     _show(scene, layer, following)
+    if not following.is_plain:
+        layer.update()
+        _state.rig = _rig_bytes(target, following, layer.depsgraph)
 
 
 def _look() -> float | None:
@@ -301,23 +307,29 @@ def _has_changed(scene: Any, layer: Any) -> bool:
     if _state.problem or following is None:
         return True
     layer.update()
-    rig = _rig_bytes(target, following, layer.depsgraph)
-    if _state.rig is None:
-        _state.rig = rig
-    return rig != _state.rig or _bytes_of(_read_motions(target, following, layer.depsgraph)) != _state.captured
+    motions = _read_motions(target, following, layer.depsgraph)
+    if _bytes_of(motions, following) != _state.captured:
+        return True
+    if following.is_plain or (_state.rig is None and _is_playing()):
+        return False
+    return _rig_bytes(target, following, layer.depsgraph) != _state.rig
 
 
-def _bytes_of(motions: dict[Side, Motion]) -> bytes:
-    """What the captured hands do, to compare."""
-    return b"".join(motion.poses.tobytes() + motion.world.tobytes() for motion in motions.values())
+def _bytes_of(motions: dict[Side, Motion], following: _Following) -> bytes:
+    """What the captured hands do, to compare; with wrists also where the rig has them, as long as that is its own."""
+    with_rig = bool(following.bones) and following.is_plain
+    names = ("poses", "world", "target", "parent") if with_rig else ("poses", "world")
+    return b"".join(getattr(motion, name).tobytes() for motion in motions.values() for name in names)
 
 
 def _rig_bytes(target: Any, following: _Following, graph: Any) -> bytes:
     """Where the bones are on which it depends what is shown, to compare."""
-    if not following.bones:
-        return b""
     rig = rig_now(target, following.bones, graph)
     return rig.world.tobytes() + b"".join(poses.tobytes() for poses in rig.poses.values())
+
+
+def _is_playing() -> bool:
+    return any(window.screen.is_animation_playing for window in bpy.context.window_manager.windows)
 
 
 def _is_busy() -> bool:

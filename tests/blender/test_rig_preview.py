@@ -114,6 +114,24 @@ def test_settings_are_followed(scene):
     assert tuple(target.pose.bones[INDEX].rotation_quaternion) == (1, 0, 0, 0)
 
 
+def test_wrists_follow_the_arms_that_the_user_poses(scene):
+    rig = scene.target
+    scene.wrist = "ROTATION"
+    scene.preview = True
+    bpy.context.scene.frame_set(3)
+    wrist = rig.pose.bones["mixamorig:LeftHand"]
+    seen, key = np.array(wrist.matrix.to_3x3()), tuple(wrist.rotation_quaternion)
+    rig.pose.bones["forearm left"].rotation_quaternion = (0.9, 0.1, 0.3, 0.2)
+    rig_preview._look()
+    bpy.context.view_layer.update()
+    assert tuple(wrist.rotation_quaternion) != key
+    np.testing.assert_allclose(np.array(wrist.matrix.to_3x3()), seen, atol=1e-5)
+    captured(scene)["left"].rotation_euler.z += 0.5
+    rig_preview._look()
+    bpy.context.view_layer.update()
+    assert np.abs(np.array(wrist.matrix.to_3x3()) - seen).max() > 0.1
+
+
 def test_what_the_user_poses_meanwhile_stays(scene):
     rig = scene.target
     scene.preview = True
