@@ -18,7 +18,7 @@ from dir_core.capture_settings import CaptureSettings
 from dir_core.errors import BatchError, OutputError, SettingsError
 from dir_core.take import check_output
 
-_BAR = "{desc}: {percentage:3.0f}%|{bar:20}| {n:.1f}/{total_fmt} clips [{elapsed}<{remaining}] {postfix}"
+_BAR = "capture: {percentage:3.0f}%|{bar:20}| {n:.1f}/{total_fmt} clips [{elapsed}<{remaining}] {desc}"
 
 
 def capture_many(
@@ -60,7 +60,7 @@ def capture_many(
         used = _choose_engine(engine, settings, address, jobs, len(clips))
         stack.callback(used.close)
         batch = Batch(clips, settings, output, used, identity)
-        bar = stack.enter_context(tqdm(desc="capture", total=len(clips), leave=False, disable=None, bar_format=_BAR))
+        bar = stack.enter_context(tqdm(total=len(clips), leave=False, disable=None, bar_format=_BAR))
         told: set[str] = set()
 
         def watch(batch: Batch) -> None:
@@ -68,7 +68,7 @@ def capture_many(
                 if row.state != "not begun" and row.clip.name not in told:
                     told.add(row.clip.name)
                     bar.write(f"[{len(told)}/{len(clips)}] {finished_line(row)}", file=sys.stderr)
-            bar.set_postfix_str(running_line(batch), refresh=False)
+            bar.set_description_str(running_line(batch), refresh=False)
             bar.update(clips_done(batch) - bar.n)
 
         try:

@@ -176,6 +176,7 @@ class Batch:
                 self._stop.wait(_BUSY_PAUSE)
             else:
                 self.rows[number] = row
+                self.running.pop(number, None)
 
     def _try(self, number: int) -> Row | None:
         """What becomes of a clip; None if another batch works on it."""
@@ -200,7 +201,6 @@ class Batch:
             name = type(error).__name__
             return replace(row, state="failed", sentences=(f"A defect of this program ended the capture ({name}).",))
         finally:
-            self.running.pop(number, None)
             if not any((job / name).exists() for name in (CHUNKS, RESULT, _KEEP)):
                 shutil.rmtree(job, ignore_errors=True)
             lock.release()
@@ -223,7 +223,8 @@ class Batch:
 
         def follow(event: Event) -> None:
             notes.extend(sentence for sentence in event.warnings if sentence not in notes)
-            self.running[number] = Running(event.frame, event.total, event.frames_per_second)
+            if event.total:  # the first and the last event know of no frames
+                self.running[number] = Running(event.frame, event.total, event.frames_per_second)
 
         error = self._run_job(job, follow)
         if error is not None:

@@ -20,11 +20,11 @@ def finished_line(row: Row) -> str:
 
 def running_line(batch: Batch) -> str:
     """How far the clips are that run now."""
-    running = list(batch.running.copy().items())
+    running = [(number, each) for number, each in batch.running.copy().items() if _is_open(batch, number)]
     told = [(number, each) for number, each in running if each.expected]
     words = [f"{batch.rows[number].clip.name} {each.done / each.expected:.0%}" for number, each in told[:_NAMED]]
     if len(running) > len(words):
-        words.append(f"{len(running) - len(words)} more" if words else f"{len(running)} begun")
+        words.append(f"{len(running) - len(words)} more" if words else f"{len(running)} starting")
     rate = sum(each.rate for _, each in told)
     return ", ".join([*words, *([f"{rate:.0f} frames/s"] if rate else [])])
 
@@ -32,8 +32,13 @@ def running_line(batch: Batch) -> str:
 def clips_done(batch: Batch) -> float:
     """Clips that are done with, those that run by their share."""
     whole = sum(row.state != "not begun" for row in batch.rows)
-    shares = (each.done / each.expected for each in batch.running.copy().values() if each.expected)
+    running = batch.running.copy().items()
+    shares = [each.done / each.expected for number, each in running if each.expected and _is_open(batch, number)]
     return whole + sum(min(share, 0.99) for share in shares)
+
+
+def _is_open(batch: Batch, number: int) -> bool:
+    return batch.rows[number].state == "not begun"
 
 
 def make_table(rows: Sequence[Row]) -> str:
