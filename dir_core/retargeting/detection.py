@@ -8,16 +8,17 @@ from typing import Final
 import numpy as np
 
 from dir_core.conventions import FINGERS, SIDES, Side
-from dir_core.retargeting.bone_words import plain_name
+from dir_core.retargeting.bone_words import is_foot, plain_name
 from dir_core.retargeting.names import FEWEST_FINGERS, hands_by_name
 from dir_core.retargeting.rest import LONGEST_CHAIN
 from dir_core.retargeting.rig_map import HandMap, RigMap
-from dir_core.retargeting.skeleton import Bone
+from dir_core.retargeting.skeleton import Bone, bones_above
 from dir_core.retargeting.topology import hands_by_shape, likely_side
 
 _WHOLE_HAND: Final = 1 + LONGEST_CHAIN * len(FINGERS)
 _COUNTED: Final = re.compile(r"_\d+$")
 _MOSTLY: Final = 0.9  # share of the bones with a number behind that makes it a file's own
+_TOE_DEPTH: Final = 4  # bones between a toe and what is called a foot; farther above, the name may mean the floor
 _LAST: Final = -100  # preference of names that no known rig has: a known rig that fits as well says more
 
 
@@ -53,6 +54,7 @@ def detect_hands(bones: Sequence[Bone], known: Sequence[RigMap]) -> Detection:
         replace(bone, name=bare, parent=bare_names.get(bone.parent, ""))
         for bare, bone in zip(given, bones, strict=True)
     ]
+    bones = _without_toes(bones)
     fitting = [(fit_map(rig_map, bones), rig_map) for rig_map in known]
     by_name = _from_names(bones)
     best, _ = max([*fitting, (by_name, by_name)], key=lambda each: _rank(*each))
@@ -97,6 +99,12 @@ def fit_map(rig_map: RigMap, bones: Sequence[Bone]) -> RigMap:
     if len(hands) > 1 and hands["left"] == hands["right"]:
         hands = {_side_of(hands["left"], bones): hands["left"]}
     return replace(rig_map, hands=hands)
+
+
+def _without_toes(bones: Sequence[Bone]) -> list[Bone]:
+    """Bones that no foot or leg carries: toes are named as fingers are, and those of animals lie as fingers do."""
+    above = bones_above(bones)
+    return [bone for bone in bones if not any(map(is_foot, (bone.name, *above[bone.name][:_TOE_DEPTH])))]
 
 
 def _without_counters(bones: Sequence[Bone]) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from dir_core.conventions import FINGERS, Side
-from dir_core.retargeting.bone_words import BoneWords, is_foot, read_words, side_of
+from dir_core.retargeting.bone_words import BoneWords, read_words, side_of
 from dir_core.retargeting.rest import KNUCKLED, LONGEST_CHAIN
 from dir_core.retargeting.rig_map import HandMap
 from dir_core.retargeting.skeleton import Bone, bones_above, split_chains
@@ -29,7 +29,7 @@ def hands_by_name(bones: Sequence[Bone]) -> dict[Side | None, HandMap]:
     wrists: dict[Side | None, list[BoneWords]] = defaultdict(list)
     above = bones_above(bones)
     speaking = [_with_side(words, above[bone.name]) for bone in bones if (words := read_words(bone.name))]
-    for words in _with_ranks([words for words in speaking if not any(map(is_foot, above[words.name]))]):
+    for words in _with_ranks(speaking):
         if words.is_wrist:
             wrists[words.side].append(words)
         elif not words.is_tip:

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import addon_utils
 import bpy
 import numpy as np
 import pytest
@@ -170,3 +171,12 @@ def test_joints_that_lie_side_by_side_are_moved_each(models, under):
         for above, below in pairwise(chain):
             rest = (rig.data.bones[below].head_local - rig.data.bones[above].head_local).length
             assert (rig.pose.bones[below].head - rig.pose.bones[above].head).length == pytest.approx(rest, abs=1e-5)
+
+
+@pytest.mark.parametrize("animal", ["basic_quadruped", "bird", "cat", "horse", "shark", "wolf"])
+def test_paws_and_wings_are_no_hands(animal):
+    """Rigify's animals have toes with the names of fingers, and paws with the shape of hands."""
+    addon_utils.enable("rigify", default_set=True)
+    getattr(bpy.ops.object, f"armature_{animal}_metarig_add")()
+    assert len(bpy.context.object.data.bones) > 30
+    assert target_rig.detect(bpy.context.object).score == 0.0
