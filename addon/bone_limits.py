@@ -23,7 +23,7 @@ def limits_of(bone: Any, *, with_ik: bool) -> tuple[RotationLimit, ...]:
     """
     order = bone.rotation_mode if bone.rotation_mode in channels.EULER_ORDERS else "XYZ"
     found = []
-    if with_ik and any(getattr(bone, f"use_ik_limit_{axis}") for axis in _AXES):
+    if with_ik and (bone.use_ik_limit_x or bone.use_ik_limit_y or bone.use_ik_limit_z):
         found.append(_limit(bone, order, "use_ik_limit_{}", "ik_min_{}", "ik_max_{}"))
     for constraint in filter(is_followed, bone.constraints):
         own = order if constraint.euler_order == "AUTO" else constraint.euler_order
@@ -56,9 +56,10 @@ def fit_rotation(bone: Any, rotation: Array, *, with_ik: bool) -> tuple[Array, A
         The rotations [K, 4], and by how many degrees [K] limits have held them.
     """
     has_angles = bone.rotation_mode in channels.EULER_ORDERS
-    if any(bone.lock_rotation) and (has_angles or not bone.lock_rotations_4d):
-        rotation = channels.from_euler(unlocked_angles(bone, rotation), bone.rotation_mode if has_angles else "XYZ")
     limits = limits_of(bone, with_ik=with_ik)
+    # Without limits the channels of angles are all that is needed of them.
+    if any(bone.lock_rotation) and (limits or not has_angles) and (has_angles or not bone.lock_rotations_4d):
+        rotation = channels.from_euler(unlocked_angles(bone, rotation), bone.rotation_mode if has_angles else "XYZ")
     if not limits:
         return rotation, np.zeros(len(rotation))
     kept = rotation

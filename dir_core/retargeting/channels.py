@@ -28,6 +28,8 @@ _DEFAULT_AXIS: Final = (0.0, 1.0, 0.0)  # what Blender's bones have at rest
 def to_euler(quaternion: Array, order: str) -> Array:
     """Angles [T, 3] about X, Y and Z in radians for unit quaternions [T, 4], compatible from frame to frame."""
     angles, other = to_both_eulers(quaternion, order)
+    if len(angles) == 1:  # what is shown live are many single frames
+        return angles
     # They are as far from each other's neighbours whichever was taken before, so that where to change over can be
     # seen for all frames at once.
     stay, change = (np.abs(_wrapped(each[1:] - angles[:-1])).sum(axis=1) for each in (angles, other))
@@ -39,16 +41,20 @@ def to_both_eulers(quaternion: Array, order: str) -> Array:
     """The two triples of angles [2, T, 3] of rotations [T, 4]; the middle angle of the first is a right one at most."""
     i, j, k = ("XYZ".index(axis) for axis in order)
     sign = 1.0 if (j - i) % 3 == 1 else -1.0
-    matrix = rotations.to_matrix(np.asarray(quaternion, np.float64))
-    sine, cosine = -sign * matrix[:, k, i], np.hypot(matrix[:, k, j], matrix[:, k, k])
+    # Of the rotation's matrix only the elements that count: what is shown live are many single frames.
+    w, *vector = np.asarray(quaternion, np.float64).T
+    x, y, z, turn = vector[i], vector[j], vector[k], sign * w
+    sine = -sign * 2.0 * (z * x - turn * y)
+    cosine_first, sine_first = 1.0 - 2.0 * (x * x + y * y), sign * 2.0 * (z * y + turn * x)  # times the cosine
+    cosine = np.hypot(sine_first, cosine_first)
     middle = np.arctan2(sine, cosine)
-    first = np.arctan2(sign * matrix[:, k, j], matrix[:, k, k])
-    first = first[_last_valid(cosine > _LOCKED)]
-    # The last angle is what the first two leave over, also where they turn about one axis.
-    angles = np.zeros((len(matrix), 3))
-    angles[:, i], angles[:, j] = first, middle
-    rest = matrix @ rotations.to_matrix(rotations.inverse(from_euler(angles, order)))
-    angles[:, k] = np.arctan2(sign * rest[:, j, i], rest[:, i, i])
+    first = np.arctan2(sine_first, cosine_first)[_last_valid(cosine > _LOCKED)]
+    # The last angle is what the first one leaves over of axis j, also where both turn about one axis.
+    kept, lost = np.cos(first), sign * np.sin(first)
+    across = kept * 2.0 * (x * y - turn * z) - lost * 2.0 * (x * z + turn * y)
+    along = kept * (1.0 - 2.0 * (x * x + z * z)) - lost * 2.0 * (y * z - turn * x)
+    angles = np.empty((len(w), 3))
+    angles[:, i], angles[:, j], angles[:, k] = first, middle, np.arctan2(-sign * across, along)
     other = angles + np.pi
     other[:, j] = np.pi - angles[:, j]
     return np.stack([angles, other])
@@ -56,10 +62,10 @@ def to_both_eulers(quaternion: Array, order: str) -> Array:
 
 def from_euler(angles: Array, order: str) -> Array:
     """Unit quaternions [..., 4] for angles [..., 3] about X, Y and Z in radians."""
-    total = np.array([1.0, 0.0, 0.0, 0.0])
-    for axis in ("XYZ".index(letter) for letter in order):
-        total = rotations.multiply(rotations.from_rotation_vector(angles[..., axis, None] * np.eye(3)[axis]), total)
-    return total
+    half = 0.5 * np.asarray(angles, np.float64)
+    cosine, sine = np.cos(half), np.sin(half)
+    first, middle, last = (_about("XYZ".index(axis), cosine, sine) for axis in order)
+    return rotations.multiply(rotations.multiply(last, middle), first)
 
 
 def to_axis_angle(quaternion: Array) -> Array:
@@ -87,12 +93,12 @@ def to_unlocked_euler(
     angles = np.where(locked, np.asarray(held, np.float64), 0.0) * np.ones((len(quaternion), 1))
     if not free:
         return angles
-    # A rotation is linear in the cosine and the sine of each half angle: how alike it is to the wanted one, for each
-    # of those alone.
-    alike = {
-        sines: np.sum(quaternion * _product(free, sines, angles[0], order), axis=-1)
-        for sines in itertools.product((0, 1), repeat=len(free))
-    }
+    # A rotation is linear in the cosine and the sine of each half angle. How alike it is to the wanted one for each of
+    # those alone: with half turns, or none, about the free axes.
+    ends = list(itertools.product((0, 1), repeat=len(free)))
+    corners = np.tile(angles[:1], (len(ends), 1))
+    corners[:, free] = np.pi * np.array(ends)
+    alike = dict(zip(ends, from_euler(corners, order) @ quaternion.T, strict=True))
     if len(free) == 1:
         angles[:, free[0]] = 2.0 * np.arctan2(alike[1,], alike[0,])
     else:
@@ -103,18 +109,16 @@ def to_unlocked_euler(
     return angles
 
 
-def _product(free: Sequence[int], sines: Sequence[int], held: Array, order: str) -> Array:
-    """The rotation [4] of locked angles [3], with a half turn or none about each free axis."""
-    total = np.array([1.0, 0.0, 0.0, 0.0])
-    for axis in map("XYZ".index, order):
-        angle = np.pi * sines[free.index(axis)] if axis in free else held[axis]
-        total = rotations.multiply(rotations.from_rotation_vector(angle * np.eye(3)[axis]), total)
-    return total
-
-
 def _nearest_turn(angles: Array) -> Array:
     """Angles of a first frame between -180 and 180 degrees, the others with it."""
     return angles - 2.0 * np.pi * np.round(angles[:1] / (2.0 * np.pi))
+
+
+def _about(axis: int, cosine: Array, sine: Array) -> Array:
+    """Turns [..., 4] about one axis, of the cosines and sines [..., 3] of half angles."""
+    turn = np.zeros((*cosine.shape[:-1], 4))
+    turn[..., 0], turn[..., 1 + axis] = cosine[..., axis], sine[..., axis]
+    return turn
 
 
 def _wrapped(angles: Array) -> Array:

@@ -1,5 +1,6 @@
 """How far a rig lets its bones turn: ranges of Euler angles, and rotations kept inside them. numpy only."""
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -63,6 +64,7 @@ def full_bend(limits: Iterable[RotationLimit], axis: Array) -> float | None:
     return None if furthest > _PROBES[-2] else furthest
 
 
+@functools.lru_cache(maxsize=256)  # of a rig's bones, which are asked for on every frame that is shown
 def _ranges(limit: RotationLimit) -> tuple[Array, Array]:
     """Middle and half width [3] of each angle's range."""
     lowest, highest = np.array(limit.lowest), np.array(limit.highest)
