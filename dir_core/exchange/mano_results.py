@@ -28,7 +28,7 @@ from dir_core.exchange.mano_rows import HandRows, find_field, pick_rows, read_ma
 from dir_core.exchange.parameters import MANO_FORMAT, SMPLX_FORMAT
 from dir_core.exchange.settings import ImportSettings
 from dir_core.fitting.hand_shape import weighted_median
-from dir_core.hand_model import HandModel, load_hand_models
+from dir_core.hand_model import HandModel, load_hand_models, open_hand_models
 from dir_core.take import HandTrack, Take
 
 Array = NDArray[Any]
@@ -72,6 +72,8 @@ def import_mano(
     """
     results = read_mano(path, arrays, settings)
     facts = results.facts
+    if str(facts.get("hand_model", "")) == open_hand_models()["right"].name:
+        settings = replace(settings, hand_model=None)  # the file knows better whose betas it has
     models, same = _choose_models(facts, settings)
     rows = _put_right(results.rows, facts, models, settings, same)
     # Frames in which a program looked and saw nobody are frames too.

@@ -541,6 +541,16 @@ def test_our_own_files_of_a_selfie_are_right_already(tmp_path: Path) -> None:
     np.testing.assert_allclose(wide.left.translation, take.left.translation * [1, 1, 0.5], atol=1e-6)
 
 
+def test_a_file_knows_whose_betas_it_has(mano: Path, tmp_path: Path) -> None:
+    models = open_hand_models()
+    take = make_take(models, count=4)
+    save_mano(take, models, tmp_path / "hands.npz")
+    back = import_results(tmp_path / "hands.npz", ImportSettings(hand_model=str(mano))).take
+    assert back.meta["hand_model"]["name"] == "Open hand"
+    assert back.meta["settings"]["hand_model"] is None
+    np.testing.assert_allclose(back.right.keypoints_3d, take.right.keypoints_3d, atol=1e-5)
+
+
 def test_frames_without_anybody_are_frames(clip: tuple[Take, Any], mano: Path, tmp_path: Path) -> None:
     take, models = clip
     seen = np.zeros(24, bool)
