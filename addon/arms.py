@@ -90,7 +90,9 @@ def state_of(target: Any, hand: HandMap) -> State:
 
 def is_control(target: Any, hand: HandMap) -> bool:
     """Whether the mapped hand is one of two controls, and what is seen follows that which the switch has chosen."""
-    return hand.switch is not None and not _turning(target, hand)
+    wrist = target.pose.bones[hand.wrist]
+    hangs_on_ik = any(True for _ in _ik_above(wrist)) or any(each.type == "IK" for each in wrist.constraints)
+    return hand.switch is not None and not hangs_on_ik and not _turning(target, hand)
 
 
 def turns_with(target: Any, hand: HandMap) -> bool:

@@ -204,7 +204,7 @@ def _digest_of(scene: Any) -> bytes:
             for name, size in (("matrix_local", 16), ("tail_local", 3)):
                 places = np.empty(size * len(armature.data.bones), np.float32)
                 armature.data.bones.foreach_get(name, places)
-                digest.update(places)
+                digest.update(places.tobytes())
     return digest.digest()
 
 
@@ -227,7 +227,7 @@ def _settings_in(group: Any) -> list[Any]:
 _names: Final[dict[type, tuple[str, ...]]] = {}
 
 
-def _names_of(kind: type) -> tuple[str, ...]:
+def _names_of(kind: Any) -> tuple[str, ...]:
     if kind not in _names:
         _names[kind] = tuple(each.identifier for each in kind.bl_rna.properties if each.identifier != "rna_type")
     return _names[kind]
@@ -378,6 +378,15 @@ def _before_frame(scene: Any, *_: Any) -> None:
     # Where nothing animates the rig and nobody reads it, one evaluation a frame is saved.
     if target.animation_data or following is None or following.bones:
         shown_pose.put_back(target)
+    if following is None or any(pair.goal.is_late for pair in following.pairs.values()):
+        _bring_up_to_date(scene)
+
+
+def _bring_up_to_date(scene: Any) -> None:
+    """Evaluate before the frame changes: where objects have come or gone, Blender crashes in the update that follows."""
+    layer = _is_open(scene)
+    if layer is not None:
+        layer.update()
 
 
 @bpy.app.handlers.persistent  # type: ignore[untyped-decorator]

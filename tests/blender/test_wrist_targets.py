@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mathutils import Matrix, Quaternion, Vector
 
-from addon import arms, hand_rig, keying, retarget, rig_base, rig_layer, target_rig
+from addon import arms, hand_rig, keying, registration, retarget, rig_base, rig_layer, target_rig
 from dir_core.conventions import SIDES
 from dir_core.errors import SettingsError
 from dir_core.retargeting.rig_map import ArmSwitch, RigMap
@@ -23,6 +23,7 @@ from tests.blender.test_retarget import (
     retarget_now,
     worst_angle,
 )
+from tests.blender.undo import assert_one_undo_step
 
 NEAR = 1e-4  # metres
 TURN = 0.01  # degrees
@@ -113,15 +114,20 @@ def test_an_ik_arm_brings_the_hand_where_the_captured_one_is(models, matrix, mod
     assert not any(f'"{wrist}"' in path for wrist in wrists.values() for path in keyed)
 
 
-def test_a_hand_that_hangs_below_an_ik_arm_turns_as_the_arm_then_lies(models):
+@pytest.mark.parametrize("switch", [False, True])
+def test_a_hand_that_hangs_below_an_ik_arm_turns_as_the_arm_then_lies(models, switch):
     rig, armatures, rig_map = mixamo(models, matrix=PLACED)
-    with_ik(rig, rig_map, turns=False)
+    with_ik(rig, rig_map, turns=False, switch=switch)
     place_within_reach(armatures, rig, wrists_of(rig_map))
     found = target_rig.detect(rig).rig_map
     body_action(rig, ["hips", "chest"])
     retarget_now(rig, armatures, found, wrist="POSITION")
     assert near(rig, armatures, wrists_of(rig_map)) < 5e-4
     assert worst_angle(rig, armatures, rig_map) < 5 * TURN
+    if switch:
+        assert {("goal left", "FK"), ("goal right", "FK")} <= {
+            (bone, name.strip('["]')) for bone, name, _ in _keyed(rig)
+        }
     # Keyed again it stays the same, and nothing but the rig's own data is left in the file.
     counts = [len(each) for each in (bpy.data.objects, bpy.data.scenes, bpy.data.actions, bpy.data.armatures)]
     retarget_now(rig, armatures, found, wrist="POSITION")
@@ -129,10 +135,10 @@ def test_a_hand_that_hangs_below_an_ik_arm_turns_as_the_arm_then_lies(models):
     assert counts == [len(each) for each in (bpy.data.objects, bpy.data.scenes, bpy.data.actions, bpy.data.armatures)]
 
 
-def switched(models, **options):
+def switched(models, *, turns=True, **options):
     """A rig whose arms a custom property hands over to IK; it stands on FK."""
     rig, armatures, rig_map = mixamo(models, **options)
-    with_ik(rig, rig_map, switch=True)
+    with_ik(rig, rig_map, switch=True, turns=turns)
     place_within_reach(armatures, rig, wrists_of(rig_map))
     return rig, armatures, target_rig.detect(rig).rig_map
 
@@ -440,3 +446,85 @@ def test_a_generated_rigify_rig_goes_where_the_captured_hands_are(models):
     rig.pose.bones["upper_arm_parent.L"]["IK_FK"] = rig.pose.bones["upper_arm_parent.R"]["IK_FK"] = 0.0
     retarget_now(rig, armatures, found, wrist="ROTATION")
     assert worst_angle(rig, armatures, KNOWN["Rigify Deform Bones"]) < 5 * TURN
+
+
+def test_an_override_of_a_linked_rig_goes_into_its_ik_targets(models, tmp_path):
+    rig, armatures, found = switched(models)
+    places = {side: armature.matrix_world.copy() for side, armature in armatures.items()}
+    bpy.data.libraries.write(str(tmp_path / "hero.blend"), {rig}, fake_user=True)
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    armatures = key_captured(models)
+    for side, armature in armatures.items():
+        armature.matrix_world = places[side]
+    with bpy.data.libraries.load(str(tmp_path / "hero.blend"), link=True) as (_, wanted):
+        wanted.objects = ["Rig"]
+    (linked,) = wanted.objects
+    bpy.context.scene.collection.objects.link(linked)
+    override = linked.override_create(remap_local_usages=True)
+    bpy.context.view_layer.update()
+    retarget_now(override, armatures, found, wrist="POSITION")
+    assert near(override, armatures, wrists_of(found)) < 5e-4
+    assert worst_angle(override, armatures, found) < 5 * TURN
+    retarget.remove_from_rig(override)
+    assert override.pose.bones["goal left"]["FK"] == 1.0
+
+
+# The panel's settings, the preview, undo
+
+
+@pytest.fixture
+def scene(models, request):
+    """A registered add-on, a take's row with both captured hands, and a rig with switched IK arms that is chosen."""
+    registration.register()
+    settings = bpy.context.scene.two_hands
+    rig, armatures, _ = switched(models, turns=getattr(request, "param", True))
+    item = settings.takes.add()
+    item.uid = "take"
+    item.keying.left, item.keying.right = armatures["left"], armatures["right"]
+    settings.retarget.target = rig
+    settings.retarget.wrist = "POSITION"
+    yield settings.retarget
+    registration.unregister()
+
+
+def test_the_panel_keeps_what_moves_the_arms(scene, tmp_path, monkeypatch):
+    monkeypatch.setattr(target_rig, "user_map_folder", lambda: tmp_path)
+    arm = scene.arm_left
+    assert (arm.ik, arm.switch_bone, arm.switch, arm.switch_fk, arm.switch_ik) == (
+        "goal left",
+        "goal left",
+        "FK",
+        1.0,
+        0.0,
+    )
+    arm.ik, arm.switch, arm.switch_ik = "hips", "FK", 0.5
+    assert bpy.ops.hands.save_rig_map(filepath=str(tmp_path / "mine.json")) == {"FINISHED"}
+    bpy.ops.hands.detect_rig()
+    assert scene.rig_name == "mine"
+    assert (arm.ik, arm.switch_ik) == ("hips", 0.5)
+    arm.switch = ""
+    assert target_rig.read_map(scene).hands["left"].switch is None
+    arm.ik = ""
+    bpy.ops.hands.load_rig_map(filepath=str(tmp_path / "mine.json"))
+    assert scene.arm_left.ik == "hips"
+
+
+def test_keying_into_ik_targets_is_one_undo_step(scene):
+    scene.place = "FIRST"
+    assert_one_undo_step(bpy.ops.hands.key_onto_rig)
+    assert_one_undo_step(bpy.ops.hands.remove_from_rig)
+
+
+@pytest.mark.parametrize("scene", [True, False], indirect=True, ids=["turned by it", "turning below it"])
+def test_the_preview_shows_arms_in_ik_and_puts_their_switch_back(scene):
+    rig = scene.target
+    hands = bpy.context.scene.two_hands.takes[0].keying
+    armatures = {"left": hands.left, "right": hands.right}
+    found = target_rig.read_map(scene)
+    scene.preview = True
+    assert near(rig, armatures, wrists_of(found)) < 5e-4
+    assert worst_angle(rig, armatures, found) < 5 * TURN
+    assert rig.animation_data is None or rig.animation_data.action is None
+    scene.preview = False
+    assert [rig.pose.bones[f"goal {side}"]["FK"] for side in SIDES] == [1.0, 1.0]
+    assert rig.pose.bones["goal left"].location.length == 0.0
