@@ -73,15 +73,21 @@ def carry_loose_bones(
         loose += followers
     rests = {name: np.array(bones[name].matrix_local, np.float64) for name in (hand.wrist, *tree)}
     count = max(len(key) for key in keys.values())
-    moved = {hand.wrist: _about(rests[hand.wrist], keys.get(hand.wrist), place, count)}
+    basis = _basis(keys[hand.wrist] if hand.wrist in keys else np.tile([1.0, 0.0, 0.0, 0.0], (count, 1)), place)
+    poses = {hand.wrist: _after(rests[hand.wrist], basis)}
     for name, above in tree.items():
-        moved[name] = moved[above] @ _about(rests[name], keys.get(name), None, count)
+        poses[name] = _before(poses[above], np.linalg.solve(rests[above], rests[name]))
+        if name in keys:
+            poses[name] = poses[name] @ _basis(keys[name], None)
 
     found = {}
     for name in loose:
-        carrier = next((bone.name for bone in bones[name].parent_recursive if bone.name in moved), None)
-        relative = moved[name] if carrier is None else np.linalg.solve(moved[carrier], moved[name])
-        basis = np.linalg.solve(rests[name], relative @ rests[name])
+        carrier = next((bone.name for bone in bones[name].parent_recursive if bone.name in poses), None)
+        if carrier is None:
+            basis = _after(np.linalg.inv(rests[name]), poses[name])
+        else:
+            relative = np.linalg.solve(poses[carrier], poses[name])
+            basis = _after(np.linalg.solve(rests[name], rests[carrier]), relative)
         found[name] = (rotations.make_continuous(rotations_of(basis)), basis[:, :3, 3])
     return found
 
@@ -119,11 +125,20 @@ def _followers(target: Any, hand: RestHand) -> Iterator[tuple[str, str]]:
             yield bone.name, hand.wrist
 
 
-def _about(rest: Array, rotation: Array | None, place: Array | None, count: int) -> Array:
-    """Transforms [K, 4, 4] in the armature's axes of a key in a bone's own axes, which rests at `rest` [4, 4]."""
-    basis = np.tile(np.eye(4), (count, 1, 1))
-    if rotation is not None:
-        basis[:, :3, :3] = rotations.to_matrix(rotation)
+def _basis(rotation: Array, place: Array | None) -> Array:
+    """Transforms [K, 4, 4] of keys in a bone's own axes."""
+    basis = np.tile(np.eye(4), (len(rotation), 1, 1))
+    basis[:, :3, :3] = rotations.to_matrix(rotation)
     if place is not None:
         basis[:, :3, 3] = place
-    return rest @ basis @ np.linalg.inv(rest)
+    return basis
+
+
+def _before(transforms: Array, last: Array) -> Array:
+    """Transforms [K, 4, 4] times one [4, 4], as one product of two large matrices: many small ones are slow."""
+    return (transforms.reshape(-1, 4) @ last).reshape(-1, 4, 4)
+
+
+def _after(first: Array, transforms: Array) -> Array:
+    """One transform [4, 4] times [K, 4, 4]."""
+    return _before(transforms.transpose(0, 2, 1), first.T).transpose(0, 2, 1)
