@@ -383,7 +383,7 @@ def _before_frame(scene: Any, *_: Any) -> None:
 
 
 def _bring_up_to_date(scene: Any) -> None:
-    """Evaluate before the frame changes: where objects came or went, Blender crashes in the update that follows."""
+    """Evaluate before the frame changes: where objects have come or gone, Blender crashes in an update after it."""
     layer = _is_open(scene)
     if layer is not None:
         layer.update()
