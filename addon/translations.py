@@ -21,6 +21,7 @@ GERMAN: Final = {
     "As Seen": "Wie gesehen",
     "As They Are": "Wie sie sind",
     "Axes": "Achsen",
+    "Bake to Keys": "In Keys umwandeln",
     "Build Hands": "Hände bauen",
     "Build Hands When Done": "Danach Hände bauen",
     "By the File": "Nach der Datei",

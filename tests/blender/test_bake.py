@@ -67,7 +67,7 @@ def test_without_an_action_the_rig_gets_one(models):
     assert rig.animation_data.action.name == done.action == "Rig Action"
     assert not rig.animation_data.nla_tracks
     assert_same(before, seen(rig))
-    assert [action.name for action in bpy.data.actions if "Hands" in action.name and "Rig" in action.name] == []
+    assert not [action.name for action in bpy.data.actions if action.name.startswith("Rig Hands")]
     assert len(bpy.data.scenes) == 1
 
 
