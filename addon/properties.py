@@ -505,7 +505,7 @@ class HandsCalibratedFinger(bpy.types.PropertyGroup):  # type: ignore[misc]
     posed: bpy.props.FloatVectorProperty(size=12, options={"HIDDEN"})  # type: ignore[valid-type]
     offset: bpy.props.FloatProperty(options={"HIDDEN"})  # type: ignore[valid-type]
     ranges: bpy.props.FloatVectorProperty(  # type: ignore[valid-type]
-        name="Range",
+        name="Bend Range",
         description="How many times as far as the captured joints the rig's bones bend, knuckle first",
         size=3,
         default=(1.0, 1.0, 1.0),

@@ -85,7 +85,7 @@ def show_map(settings: Any, rig_map: RigMap) -> None:
     for side in SIDES:
         for finger in FINGERS:
             row = settings.metacarpals.add()
-            row.side, row.joint, row.name = side, finger, f"{side.title()} {finger.title()} Metacarpal"
+            row.side, row.joint, row.name = side, finger, f"{side.title()} {finger.title()} Palm"
             row.bone = rig_map.hands[side].metacarpals.get(finger, "") if side in rig_map.hands else ""
     show_calibration(settings, rig_map)
 

@@ -42,6 +42,8 @@ class _CalibrateOperator(HandsOperator):
         for (side, finger), made in found.items():
             row = calibration_rows.find_row(settings, side, finger)
             calibration_rows.write_row(row, made.bones, made.calibration, made.offset)
+        rows = [(row.side, row.finger) for row in settings.calibration]
+        settings.active_finger = rows.index(next(iter(found)))
         rest = sum(len(pair.rig.fingers) for pair in pairs.values()) - len(found)
         left = f", {rest} stay as they were" if rest else ""
         fingers = "1 finger" if len(found) == 1 else f"{len(found)} fingers"
