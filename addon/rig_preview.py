@@ -212,7 +212,8 @@ def _digest_of(scene: Any) -> bytes:
 
 def _settings_in(group: Any) -> list[Any]:
     """Every value in a group of registered properties, those of its lists and groups included."""
-    read_plain, others = _reader_of(type(group))
+    kind: Any = type(group)
+    read_plain, others = _reader_of(kind)
     values = [read_plain(group)]
     for name in others:
         value = getattr(group, name)
@@ -230,7 +231,8 @@ def _settings_in(group: Any) -> list[Any]:
 @functools.cache
 def _reader_of(kind: Any) -> tuple[Callable[[Any], Any], tuple[str, ...]]:
     """What reads all plain values of a group at once, and the names of the others: hundreds are read on each frame."""
-    plain, others = [], []
+    plain: list[str] = []
+    others: list[str] = []
     for item in kind.bl_rna.properties:
         is_plain = item.type not in {"POINTER", "COLLECTION"} and not getattr(item, "is_array", False)
         (plain if is_plain else others).append(item.identifier)
