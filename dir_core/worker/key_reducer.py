@@ -31,7 +31,7 @@ from dir_core.worker.protocol import python_command, worker_environment
 MODULE: Final = "dir_core.worker.key_reducer"
 
 _NUMBERS, _CURVES, _PROGRESS, _LOG = "numbers.npz", "curves.npz", "progress", "key_reducer.log"
-_TOGETHER: Final = 4  # bones reduced at once; more are hardly faster
+_TOGETHER: Final = 8  # bones reduced at once; more are hardly faster
 _THREADS: Final = 2  # numpy lets them run side by side
 _POLL: Final = 0.01  # seconds between two looks
 _ENDING: Final = 1.0  # seconds that a killed process gets to go
