@@ -124,9 +124,7 @@ def hand_channels(
     hand, alignment = pair.rig, pair.alignment
     turns = rotations.multiply(rotations_of(motion.poses), rotations.inverse(pair.captured.rest))
     hinges = bend_axes(pair.captured)
-    keys = transfer.finger_keys(
-        turns, hand, alignment, wanted.fingers, hinges=hinges, palm_share=wanted.palm_share
-    )
+    keys = transfer.finger_keys(turns, hand, alignment, wanted.fingers, hinges=hinges, palm_share=wanted.palm_share)
     fingers = set(keys)
     values: dict[tuple[str, str, int], Array] = {}
     locked = 0

@@ -480,11 +480,11 @@ class HandsArm(bpy.types.PropertyGroup):  # type: ignore[misc]
     )
     switch_bone: bpy.props.StringProperty(  # type: ignore[valid-type]
         name="Switch Bone",
-        description="Bone with the custom property that decides between FK and IK; empty for one of the armature object",
+        description="Bone with the custom property that decides between FK and IK; empty: the armature object",
     )
     switch: bpy.props.StringProperty(  # type: ignore[valid-type]
         name="Switch",
-        description="Custom property that decides between FK and IK; empty if the arm has none. It is keyed together with "
+        description="Custom property that decides between FK and IK; empty if the arm has none. Keyed together with "
         "the IK target",
     )
     switch_fk: bpy.props.FloatProperty(  # type: ignore[valid-type]

@@ -13,7 +13,7 @@ from dir_core.worker.protocol import python_command, worker_environment
 from . import log
 from .processes import own_python
 
-MODULE: Final = "dir_core.exchange_command"
+MODULE: Final = "dir_core.commands.exchange"
 """What the process runs."""
 
 _ENDING: Final = 5.0  # seconds that a terminated process gets before it is killed

@@ -48,7 +48,7 @@ ALLOWED_HEAVY = {
     "ai_edge_litert": ("detection",),
     "safetensors": ("network",),
     "matplotlib": ("curves",),
-    "tqdm": ("cli", "batch"),
+    "tqdm": ("commands",),
     "ray": ("batch",),
     "pickle": ("array_pickle",),
 }

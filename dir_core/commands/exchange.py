@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from dir_core.commands.common import add_hand_model
 from dir_core.errors import HandCaptureError, SettingsError
 from dir_core.exchange.clip import KnownFootage
 from dir_core.exchange.joints_csv import AXES, save_joints
@@ -33,7 +34,7 @@ def add_exchange(commands: Any) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Import as Blender asks: the take into a file, a sentence a line on standard output, a mistake on the other."""
-    parser = argparse.ArgumentParser(prog="python -m dir_core.exchange_command")
+    parser = argparse.ArgumentParser(prog="python -m dir_core.commands.exchange")
     _add_import(parser)
     options = parser.parse_args(arguments)
     try:
@@ -54,9 +55,7 @@ def _add_export(export: argparse.ArgumentParser) -> None:
     export.add_argument(
         "--mano", metavar="FOLDER", help="your MANO files: give the hands a shape and a size of theirs (format mano)"
     )
-    source = export.add_mutually_exclusive_group()
-    source.add_argument("--hand-model", metavar="FOLDER", help="the hand model the take was captured with")
-    source.add_argument("--checkpoint", type=Path, metavar="FILE", help="weights of dir that carry the hand model")
+    add_hand_model(export)
     export.set_defaults(run=_run_export)
 
 
