@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from dir_core.errors import OutputError, SettingsError
 
 from . import keying, layers, log
-from .bone_poses import read_poses
 from .export_copies import Motion, add_copies, add_joined, armature_modifiers, open_stage
 from .exporters import enabled_exporter, told_frames, write_scene
+from .retargeting.bone_poses import read_poses
 
 Array = NDArray[Any]
 

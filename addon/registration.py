@@ -18,10 +18,8 @@ from . import (
     preferences,
     properties,
     review_data,
-    rig_preview,
     strip,
     takes,
-    target_rig,
     ticker,
     translations,
 )
@@ -47,6 +45,7 @@ from .panels import retarget as retarget_panel
 from .panels import review as review_panel
 from .panels import setup as setup_panel
 from .panels import takes as takes_panel
+from .retargeting import rig_preview, target_rig
 
 MODULES: Final[tuple[ModuleType, ...]] = (
     log,

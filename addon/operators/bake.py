@@ -1,9 +1,9 @@
-"""Bake: the captured hands on the rig become plain keys. The work is that of addon/bake.py."""
+"""Bake: the captured hands on the rig become plain keys. The work is that of addon/retargeting/bake.py."""
 
 from collections.abc import Generator
 from typing import Any, ClassVar, Final
 
-from .. import bake, fewer_keys, retarget, rig_preview
+from ..retargeting import bake, fewer_keys, retarget, rig_preview
 from .base import refuse_poll
 from .steps import SteppedOperator
 

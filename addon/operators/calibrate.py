@@ -7,7 +7,7 @@ import bpy
 
 from dir_core.conventions import SIDES
 
-from .. import calibration, calibration_rows, retarget, target_rig
+from ..retargeting import calibration, calibration_rows, retarget, target_rig
 from .base import HandsOperator, refuse_poll
 
 

@@ -1,4 +1,4 @@
-"""Retarget: the list of the rig's bones and the hands keyed onto it. The work is that of addon/retarget.py."""
+"""Retarget: the list of the rig's bones and the hands keyed onto it. The work: retargeting/retarget.py."""
 
 from collections.abc import Generator
 from pathlib import Path
@@ -10,7 +10,7 @@ from dir_core.errors import SettingsError
 from dir_core.retargeting.detection import fit_map
 from dir_core.retargeting.rig_map import RigMap, load_rig_map, save_rig_map
 
-from .. import retarget, rig_preview, target_rig
+from ..retargeting import retarget, rig_preview, target_rig
 from .base import HandsOperator, refuse_poll
 from .steps import SteppedOperator
 

@@ -8,10 +8,10 @@ import bpy
 from dir_core.conventions import SIDES
 from dir_core.retargeting.transfer import CUPPING
 
-from .. import rig_preview
-from ..calibration_rows import UNKNOWN_OFFSET, is_calibrated
 from ..operators import bake, calibrate
 from ..operators import retarget as operators
+from ..retargeting import rig_preview
+from ..retargeting.calibration_rows import UNKNOWN_OFFSET, is_calibrated
 from .base import HandsPanel, draw_sentence
 
 

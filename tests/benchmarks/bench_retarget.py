@@ -14,7 +14,7 @@ import time
 import bpy
 import numpy as np
 
-from addon import retarget
+from addon.retargeting import retarget
 from dir_core.conventions import SIDES
 from dir_core.hand_model import open_hand_models
 from dir_core.retargeting.rig_map import known_rig_maps

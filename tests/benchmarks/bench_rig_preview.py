@@ -13,7 +13,8 @@ import time
 import bpy
 import numpy as np
 
-from addon import registration, rig_preview
+from addon import registration
+from addon.retargeting import rig_preview
 from dir_core.hand_model import open_hand_models
 from dir_core.retargeting.rig_map import known_rig_maps
 from tests.blender.test_retarget import body_action, build_rig, key_captured

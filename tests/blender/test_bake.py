@@ -4,7 +4,8 @@ import bpy
 import numpy as np
 import pytest
 
-from addon import bake, keying, rig_layer
+from addon import keying
+from addon.retargeting import bake, rig_layer
 from dir_core import rotations
 from dir_core.errors import SettingsError
 from tests.blender.test_plain_bones import finish

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from mathutils import Matrix, Quaternion
 
-from addon import bone_limits, calibration_rows, hand_rig, keying, registration, retarget, rig_layer, target_rig
+from addon import hand_rig, keying, registration
+from addon.retargeting import bone_limits, calibration_rows, retarget, rig_layer, target_rig
 from dir_core import rotations
 from dir_core.conventions import FINGERS, SIDES
 from dir_core.retargeting import channels

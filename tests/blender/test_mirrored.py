@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from mathutils import Matrix, Quaternion, Vector
 
-from addon import hand_rig, rig_layer
+from addon import hand_rig
+from addon.retargeting import rig_layer
 from dir_core.conventions import FINGERS, SIDES
 from dir_core.errors import SettingsError
 from dir_core.retargeting.mirror import other_side

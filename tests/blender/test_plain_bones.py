@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from mathutils import Matrix
 
-from addon import captured_hands, keying, layers, plain_bones
+from addon import keying, layers
+from addon.retargeting import captured_hands, plain_bones
 from dir_core import rotations
 from dir_core.conventions import SIDES
 from tests.blender.test_retarget import body_action, key_captured, mixamo

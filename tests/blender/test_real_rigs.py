@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from mathutils import Vector
 
-from addon import hand_rig, retarget, target_rig
+from addon import hand_rig
+from addon.retargeting import retarget, target_rig
 from dir_core.conventions import FINGERS, SIDES
 from dir_core.retargeting.detection import detect_hands
 from dir_core.retargeting.skeleton import Bone

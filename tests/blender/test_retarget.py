@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from mathutils import Matrix, Quaternion, Vector
 
-from addon import hand_rig, keying, layers, registration, retarget, rig_layer, target_rig
+from addon import hand_rig, keying, layers, registration
+from addon.retargeting import retarget, rig_layer, target_rig
 from dir_core import rotations
 from dir_core.conventions import FINGERS, SIDES
 from dir_core.errors import SettingsError

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from mathutils import Matrix
 
-from addon import bake, keying, retarget, rig_layer
+from addon import keying
+from addon.retargeting import bake, retarget, rig_layer
 from dir_core import rotations
 from dir_core.clean_up.key_reduction import KeyReduction
 from tests.blender.test_bake import assert_same, seen

@@ -4,7 +4,8 @@ import bpy
 import numpy as np
 import pytest
 
-from addon import registration, rig_preview, shown_pose, target_rig
+from addon import registration
+from addon.retargeting import rig_preview, shown_pose, target_rig
 from dir_core.conventions import SIDES
 from tests.blender.test_retarget import COUNT, body_action, mixamo, worst_angle
 

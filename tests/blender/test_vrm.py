@@ -4,7 +4,7 @@ import bpy
 import numpy as np
 import pytest
 
-from addon import target_rig, vrm
+from addon.retargeting import target_rig, vrm
 from dir_core.conventions import FINGERS, SIDES
 from dir_core.retargeting.rig_map import HandMap, RigMap, save_rig_map
 from tests.blender.test_retarget import KNOWN, build_rig, key_captured, retarget_now, worst_angle

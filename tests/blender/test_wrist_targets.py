@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from mathutils import Matrix, Quaternion, Vector
 
-from addon import arms, hand_rig, keying, registration, retarget, rig_base, rig_layer, target_rig
+from addon import hand_rig, keying, registration
+from addon.retargeting import arms, retarget, rig_base, rig_layer, target_rig
 from dir_core.conventions import SIDES
 from dir_core.errors import SettingsError
 from dir_core.retargeting.rig_map import ArmSwitch, RigMap

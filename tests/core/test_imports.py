@@ -66,7 +66,7 @@ BLENDER = (
     "addon_utils",
     "bl_math",
 )
-ADDON_STEPS = ("capture_job", "hand_rig", "keying", "retarget", "footage_view")
+ADDON_STEPS = ("capture_job", "hand_rig", "keying", "retargeting", "footage_view")
 
 
 @dataclass(frozen=True)

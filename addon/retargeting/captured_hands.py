@@ -13,7 +13,8 @@ from dir_core.conventions import FINGERS, JOINTS, Side
 from dir_core.errors import SettingsError
 from dir_core.retargeting.mirror import mirror_points, mirror_rotations, mirror_transforms
 
-from . import hand_rig, keying, layers, rig_layer
+from .. import hand_rig, keying, layers
+from . import rig_layer
 from .bone_poses import read_poses, rotations_at_rest
 from .plain_bones import plain_poses, plain_switch, stands_still
 

@@ -11,8 +11,8 @@ from dir_core.clean_up.key_reduction import KeyReduction
 from dir_core.retargeting.fewer_keys import group_channels
 from dir_core.worker.key_reducer import reduce_aside
 
-from .keying import Component
-from .processes import own_python
+from ..keying import Component
+from ..processes import own_python
 
 Array = NDArray[Any]
 Channel = tuple[str, str, int]

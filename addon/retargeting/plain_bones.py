@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dir_core import rotations
 from dir_core.retargeting import channels
 
-from . import keying
+from .. import keying
 from .animated import Channel, channels_in, place_of_strip, strips_of
 
 Array = NDArray[Any]

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from dir_core.conventions import Side
 
-from . import keying, rig_base
+from .. import keying
+from ..keying import Place
+from ..layers import stretch_strip
+from . import rig_base
 from .animated import Channel, channels_in, channels_of, place_of_strip, strips_of
-from .keying import Place
-from .layers import stretch_strip
 
 Array = NDArray[Any]
 

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from . import keying
-from .keying import Place
+from .. import keying
+from ..keying import Place
 
 Channel = tuple[str, int]
 """Data path and index of an animated number."""

@@ -20,11 +20,12 @@ from dir_core.conventions import Side
 from dir_core.errors import HandCaptureError, SettingsError
 from dir_core.retargeting.rig_map import RigMap
 
-from . import retarget, shown_pose, target_rig, ticker
+from .. import ticker
+from ..log import LOGGER, note_mistake
+from ..properties import listen_to_preview, listen_to_takes, listen_to_target
+from . import retarget, shown_pose, target_rig
 from .bone_channels import HandPair, hand_channels
 from .captured_hands import Motion, choose_frames, motion_now
-from .log import LOGGER, note_mistake
-from .properties import listen_to_preview, listen_to_takes, listen_to_target
 from .stand_in import rig_now
 from .wrist_targets import bones_to_read
 

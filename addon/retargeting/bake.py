@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from dir_core.clean_up.key_reduction import KeyReduction
 from dir_core.errors import SettingsError
 
-from . import keying, rig_layer
+from .. import keying
+from ..keying import Place
+from . import rig_layer
 from .animated import Channel, channels_of, place_of_strip, strips_of
 from .fewer_keys import count_keys, reduce_channels
-from .keying import Place
 
 Array = NDArray[Any]
 

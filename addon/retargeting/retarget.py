@@ -19,7 +19,8 @@ from dir_core.retargeting.rest import RestHand
 from dir_core.retargeting.rig_map import RigMap
 from dir_core.retargeting.transfer import CUPPING
 
-from . import rig_layer, takes
+from .. import takes
+from . import rig_layer
 from .bone_channels import (
     HandChannels,
     HandPair,

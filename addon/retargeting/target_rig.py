@@ -14,11 +14,12 @@ from dir_core.retargeting.rest import LONGEST_CHAIN, RestBone, RestFinger, RestH
 from dir_core.retargeting.rig_map import ArmSwitch, HandMap, RigMap, known_rig_maps, load_rig_map
 from dir_core.retargeting.skeleton import Bone
 
-from . import arms, log
+from .. import log
+from ..properties import listen_to_target
+from . import arms
 from .bone_poses import rotations_at_rest
 from .calibration_rows import read_row, show_calibration
 from .loose_bones import is_loose, loose_end
-from .properties import listen_to_target
 from .vrm import read_humanoid
 
 _USERS: Final = 100  # preference of the user's own rig maps

@@ -11,7 +11,7 @@ from typing import Any, Final
 import bpy
 import numpy as np
 
-from . import keying
+from .. import keying
 
 BASE_TRACK: Final = "Two-Hand Base"
 """Name of the NLA track with the values that were set by hand."""

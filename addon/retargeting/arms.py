@@ -7,7 +7,8 @@ from typing import Any, Final, Literal
 
 from dir_core.retargeting.rig_map import ArmSwitch, HandMap
 
-from . import keying, rig_layer
+from .. import keying
+from . import rig_layer
 
 State = Literal["FK", "IK", "BOTH"]
 """How an arm is moved; BOTH if that changes over time."""

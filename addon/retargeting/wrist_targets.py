@@ -12,7 +12,8 @@ from dir_core.conventions import Side
 from dir_core.errors import SettingsError
 from dir_core.retargeting.rig_map import ArmSwitch, HandMap
 
-from . import arms, keying
+from .. import keying
+from . import arms
 from .bone_poses import rotations_of
 from .stand_in import OBJECT, RigMotion
 
