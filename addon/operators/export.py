@@ -9,6 +9,7 @@ from dir_core.errors import OutputError
 from dir_core.take import save_take
 
 from .. import clean_job, export, exporters, hand_rig, take_keys, takes
+from ..retargeting import rig_preview
 from .base import HandsOperator, has_take, refuse_poll
 
 
@@ -77,18 +78,22 @@ class HANDS_OT_export(HandsOperator):
         manager = context.window_manager
         manager.progress_begin(0, 100)
         try:
-            done = export.export_armatures(
-                context,
-                armatures,
-                exporters.fitting_path(Path(bpy.path.abspath(self.filepath)), settings.format),
-                settings.format,
-                span=span,
-                name=_clip_name(context),
-                progress=lambda share: manager.progress_update(100 * share),
-            )
+            with rig_preview.put_away():
+                done = export.export_armatures(
+                    context,
+                    armatures,
+                    exporters.fitting_path(Path(bpy.path.abspath(self.filepath)), settings.format),
+                    settings.format,
+                    span=span,
+                    name=_clip_name(context),
+                    progress=lambda share: manager.progress_update(100 * share),
+                )
         finally:
             manager.progress_end()
-        for note in done.notes:
+        notes = list(done.notes)
+        if settings.content == "RIG" and scene.two_hands.retarget.preview:
+            notes.append("What the preview shows is not in the file, key the hands onto the rig to export them.")
+        for note in notes:
             self.report({"WARNING"}, note)
         what = settings.bl_rna.properties["content"].enum_items[settings.content].name.lower()
         self.tell(f"Exported {done.frames:,} frames of the {what} to {done.path}.")

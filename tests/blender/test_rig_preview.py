@@ -364,6 +364,22 @@ def test_what_cannot_work_is_told_and_comes_back(scene):
     assert "hidden" in rig_preview.problem()
 
 
+def test_an_export_holds_what_is_keyed_and_not_the_preview(scene, tmp_path):
+    rig = scene.target
+    settings = bpy.context.scene.two_hands.export
+    settings.content, settings.format, settings.range = "RIG", "BVH", "SCENE"
+    bpy.context.scene.frame_start, bpy.context.scene.frame_end = 1, COUNT
+    assert bpy.ops.hands.export(filepath=str(tmp_path / "rest.bvh")) == {"FINISHED"}
+    scene.preview = True
+    previewed = pose_of(rig)
+    assert bpy.ops.hands.export(filepath=str(tmp_path / "previewed.bvh")) == {"FINISHED"}
+    assert (tmp_path / "previewed.bvh").read_text() == (tmp_path / "rest.bvh").read_text()
+    assert pose_of(rig) == previewed
+    assert bpy.ops.hands.key_onto_rig() == {"FINISHED"}
+    assert bpy.ops.hands.export(filepath=str(tmp_path / "keyed.bvh")) == {"FINISHED"}
+    assert (tmp_path / "keyed.bvh").read_text() != (tmp_path / "rest.bvh").read_text()
+
+
 def test_keying_sees_the_rig_as_it_is_and_failing_brings_the_preview_back(scene):
     rig = scene.target
     scene.wrist = "ROTATION"
