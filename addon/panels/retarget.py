@@ -27,10 +27,15 @@ class HANDS_UL_mapped_bones(bpy.types.UIList):  # type: ignore[misc]
         rig = context.scene.two_hands.retarget.target
         layout.use_property_split = False
         split = layout.split(factor=0.38)
-        split.label(text=item.name)
+        split.label(text=_short_name(item), translate=False)
         cell = split.row()
         cell.alert = bool(item.bone) and item.bone not in rig.data.bones
         cell.prop_search(item, "bone", rig.data, "bones", text="", icon="BONE_DATA")
+
+
+def _short_name(row: Any, what: str = "") -> str:
+    """The joint of a row as bones are called in Blender; the row's own name is too long for a sidebar."""
+    return f"{row.joint.title()}{what}.{row.side[0].upper()}"
 
 
 class HANDS_PT_retarget(HandsPanel):
@@ -205,7 +210,8 @@ class HANDS_PT_retarget_transfer(_SubPanel):
         if settings.palm_share > 0.0:
             column = layout.column(align=True)
             for bone in (row for row in settings.metacarpals if row.joint in CUPPING):
-                column.prop_search(bone, "bone", settings.target.data, "bones", text=bone.name)
+                text = _short_name(bone, " Palm")
+                column.prop_search(bone, "bone", settings.target.data, "bones", text=text, translate=False)
         layout.prop(settings, "ik_limits")
         layout.prop(settings, "use_range")
         column = layout.column(align=True)
