@@ -16,7 +16,7 @@ from dir_core.retargeting.mirror import mirror_points, mirror_rotations, mirror_
 from .. import hand_rig, keying, layers
 from . import rig_layer
 from .bone_poses import read_poses, rotations_at_rest
-from .plain_bones import plain_poses, plain_switch, stands_still
+from .plain_bones import moves_over_time, plain_poses, plain_switch, stands_still
 
 Array = NDArray[Any]
 
@@ -204,7 +204,7 @@ def _read_plain_target(
     """Fill in what a rig does, without its scene on every frame; returns whether that is possible."""
     above = {side: bone.parent.name for side in motions if (bone := target.data.bones[wrists[side]]).parent}
     moving: dict[Side, Array] = {}
-    if _can_move(target):
+    if moves_over_time(target, rig_layer.other_channels(target)):
         poses = (yield from plain_poses(target, list(above.values()), frames)) if stands_still(target) else None
         if poses is None:
             return False
@@ -241,15 +241,6 @@ def _read_target(motion: Motion, row: int | slice, target: Any, wrist: str, grap
     motion.parent[row] = above.matrix if above else Matrix()
 
 
-def _can_move(target: Any) -> bool:
-    """Whether anything but this add-on could move a rig's bones or the rig itself over time."""
-    if target.parent or target.constraints or target.data.animation_data:
-        return True
-    if target.animation_data and (target.animation_data.drivers or rig_layer.other_channels(target)):
-        return True
-    return any(is_constrained(bone) for bone in target.pose.bones)
-
-
 def _pose_order(hand: CapturedHand) -> list[int]:
     rows = {bone.name: row for row, bone in enumerate(hand.armature.pose.bones)}
     return [rows[name] for name in hand_rig.bone_names(hand.side)]
@@ -266,8 +257,3 @@ def _hold_while_hidden(motion: Motion, shown: Array) -> Motion:
     """Hidden armatures are not evaluated: where a hand is hidden it stays as it was shown last, or as it will be."""
     rows = np.maximum.accumulate(np.where(shown, np.arange(len(shown)), shown.argmax()))
     return Motion(motion.poses[rows], motion.world[rows], motion.target, motion.parent)
-
-
-def is_constrained(bone: Any) -> bool:
-    """Whether anything beside its keys moves a pose bone."""
-    return any(not constraint.mute and constraint.influence > 0.0 for constraint in bone.constraints)

@@ -19,6 +19,7 @@ from .animated import Channel, channels_in, place_of_strip, strips_of
 Array = NDArray[Any]
 
 _SOLVERS: Final = ("IK", "SPLINE_IK")  # constraints that move bones above the one that has them
+_TIMED: Final = ("CAMERA_SOLVER", "OBJECT_SOLVER", "FOLLOW_TRACK", "TRANSFORM_CACHE")  # constraints that read files
 _SAME_FRAME: Final = 1e-6  # a key that is nearer lies on the frame
 _TRANSFORMS: Final = ("location", "rotation_quaternion", "rotation_euler", "rotation_axis_angle", "scale")
 
@@ -67,6 +68,47 @@ def stands_still(item: Any) -> bool:
             return False
         item = item.parent
     return True
+
+
+def moves_over_time(armature: Any, animated: Collection[Channel]) -> bool:
+    """Whether anything could move an armature object or its bones over time.
+
+    Rigs such as Rigify's are full of constraints and drivers, but these only pass on what moves otherwise.
+
+    Args:
+        armature: the armature object.
+        animated: those of its channels that count as animated.
+    """
+    blocks = (armature, armature.data)
+    if animated or channels_in(armature.data):
+        return True
+    if armature.parent and (armature.parent_type != "OBJECT" or not stands_still(armature.parent)):
+        return True
+    constraints = [each for owner in (armature, *armature.pose.bones) for each in owner.constraints]
+    drivers = [curve.driver for block in blocks if block.animation_data for curve in block.animation_data.drivers]
+    return any(_looks_elsewhere(each, armature) for each in constraints) or any(
+        _reads_elsewhere(each, blocks) for each in drivers
+    )
+
+
+def _looks_elsewhere(constraint: Any, armature: Any) -> bool:
+    """Whether a constraint depends on more than its armature."""
+    goals = [
+        getattr(owner, name, None)
+        for owner in (constraint, *getattr(constraint, "targets", ()))
+        for name in ("target", "pole_target", "space_object")
+    ]
+    return constraint.type in _TIMED or any(goal not in (None, armature) for goal in goals)
+
+
+def _reads_elsewhere(driver: Any, blocks: Collection[Any]) -> bool:
+    """Whether a driver depends on more than some data-blocks."""
+    if driver.type == "SCRIPTED" and "frame" in driver.expression:
+        return True
+    return any(
+        variable.type == "CONTEXT_PROP" or any(goal.id not in (None, *blocks) for goal in variable.targets)
+        for variable in driver.variables
+    )
 
 
 def plain_switch(item: Any, name: str, frames: Array) -> Array | None:

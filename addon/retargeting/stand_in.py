@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dir_core.conventions import Side
 
 from . import rig_layer
+from .plain_bones import moves_over_time
 
 Array = NDArray[Any]
 
@@ -60,14 +61,18 @@ def sample_rig(
         if hands:
             keyed = {side: sorted({bone for bone, _, _ in values}) for side, values in hands.items()}
             rig_layer.write_layer(copy, frames, hands, keyed, weight=1.0, fade=0)
+        moves = bool(hands) or moves_over_time(target, rig_layer.other_channels(target))
         try:
-            for row, frame in enumerate(frames):
+            for row, frame in enumerate(frames if moves else frames[:1]):
                 scene.frame_set(int(frame))
                 _read(motion, row, copy.evaluated_get(scene.view_layers[0].depsgraph))
                 yield (row + 1) / len(frames)
         finally:
             if rig_layer.place_of_layer(copy) is not None:
                 rig_layer.remove_layer(copy)
+    if not moves:
+        for each in (motion.world, *motion.poses.values(), *motion.bases.values()):
+            each[1:] = each[0]
     return motion
 
 

@@ -6,7 +6,7 @@ import pytest
 from mathutils import Matrix
 
 from addon import keying, layers
-from addon.retargeting import captured_hands, plain_bones
+from addon.retargeting import animated, captured_hands, plain_bones, stand_in
 from dir_core import rotations
 from dir_core.conventions import SIDES
 from tests.blender.test_retarget import body_action, key_captured, mixamo
@@ -100,7 +100,7 @@ def test_read_and_evaluated_motion_agree(models, monkeypatch):
         with monkeypatch.context() as patch:
             if evaluate:
                 patch.setattr(captured_hands, "stands_still", lambda _item: False)
-                patch.setattr(captured_hands, "_can_move", lambda _rig: True)
+                patch.setattr(captured_hands, "moves_over_time", lambda _rig, _animated: True)
             return finish(captured_hands.sample_motion(rig, captured, wrists, frames, with_target=True))
 
     quick, slow = read(evaluate=False), read(evaluate=True)
@@ -190,3 +190,57 @@ def test_an_object_that_moves_is_noticed(models):
     camera.animation_data_clear()
     camera.constraints.new("COPY_LOCATION")
     assert not plain_bones.stands_still(rig)
+
+
+def look_at_itself(rig):
+    copy = rig.pose.bones["mixamorig:LeftHand"].constraints.new("COPY_ROTATION")
+    copy.target, copy.subtarget = rig, "chest"
+    curve = rig.driver_add('pose.bones["chest"].location', 1).driver
+    curve.expression = "turn * 2"
+    variable = curve.variables.new()
+    variable.name, variable.targets[0].id = "turn", rig
+    variable.targets[0].data_path = 'pose.bones["hips"].location[0]'
+
+
+def follow_another(rig):
+    rig.pose.bones["hips"].constraints.new("COPY_LOCATION").target = bpy.data.objects.new("Path", None)
+
+
+def follow_the_frame(rig):
+    rig.driver_add("location", 0).driver.expression = "frame / 10"
+
+
+def read_another(rig):
+    variable = rig.data.driver_add('bones["hips"].bbone_curveinx').driver.variables.new()
+    variable.targets[0].id = bpy.data.objects.new("Control", None)
+
+
+def hang_on_what_moves(rig):
+    rig.parent = bpy.data.objects.new("Carrier", None)
+    rig.parent.keyframe_insert("location")
+
+
+def be_posed(rig):
+    rig.pose.bones["hips"].keyframe_insert("location")
+
+
+def test_a_rig_that_only_passes_on_motion_is_read_once(models):
+    rig, _, _ = mixamo(models)
+    look_at_itself(rig)
+    assert not plain_bones.moves_over_time(rig, animated.channels_in(rig))
+    bpy.context.scene.frame_set(5)
+    steps = stand_in.sample_rig(rig, ["mixamorig:LeftHand"], FRAMES)
+    assert sum(1 for _ in steps) == 1
+    motion = finish(stand_in.sample_rig(rig, ["mixamorig:LeftHand"], FRAMES))
+    there = evaluated(rig, ["mixamorig:LeftHand"])[:, 0]
+    np.testing.assert_allclose(motion.poses["mixamorig:LeftHand"], there, atol=1e-6)
+
+
+@pytest.mark.parametrize("change", [follow_another, follow_the_frame, read_another, hang_on_what_moves, be_posed])
+def test_a_rig_that_something_moves_is_read_on_every_frame(models, change):
+    rig, _, _ = mixamo(models)
+    look_at_itself(rig)
+    change(rig)
+    assert plain_bones.moves_over_time(rig, animated.channels_in(rig))
+    steps = stand_in.sample_rig(rig, ["mixamorig:LeftHand"], FRAMES)
+    assert sum(1 for _ in steps) == len(FRAMES)
