@@ -20,7 +20,7 @@ from dir_core.errors import OutputError, SettingsError
 from . import keying, layers, log
 from .export_copies import Motion, add_copies, add_joined, armature_modifiers, open_stage
 from .exporters import enabled_exporter, told_frames, write_scene
-from .retargeting.bone_poses import read_poses
+from .retargeting.bone_poses import pose_order, read_poses, shown_rows
 
 Array = NDArray[Any]
 
@@ -133,7 +133,7 @@ def _sample(
         for each in armatures
     ]
     shown = np.zeros((len(armatures), len(frames)), bool)
-    orders = [_pose_order(each) for each in armatures]
+    orders = [pose_order(each, each.data.bones.keys()) for each in armatures]
     for armature in armatures:
         scene.collection.objects.link(armature)
     try:
@@ -170,12 +170,6 @@ def _without_hidden(motions: Sequence[Motion], shown: Array) -> tuple[list[Motio
     return seen, notes
 
 
-def _pose_order(armature: Any) -> list[int]:
-    """Where the pose of each bone stands, in the order of the bones; edited armatures have another one."""
-    rows = {bone.name: row for row, bone in enumerate(armature.pose.bones)}
-    return [rows[bone.name] for bone in armature.data.bones]
-
-
 def _with_axes(poses: Array) -> Array:
     """Poses [B, 4, 4] in which bones that are scaled away, as props are hidden, are tiny instead and have axes."""
     gone = (np.linalg.norm(poses[:, :3, :3], axis=1) < _TINY).any(axis=1)
@@ -186,8 +180,7 @@ def _with_axes(poses: Array) -> Array:
 
 
 def _hold_while_hidden(motion: Motion, shown: Array) -> Motion:
-    """Hidden armatures are not evaluated: where one is hidden it stays as it was shown last, or as it will be."""
-    rows = np.maximum.accumulate(np.where(shown, np.arange(len(shown)), shown.argmax()))
+    rows = shown_rows(shown)
     return Motion(motion.armature, motion.poses[rows], motion.world[rows])
 
 

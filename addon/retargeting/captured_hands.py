@@ -15,7 +15,7 @@ from dir_core.retargeting.mirror import mirror_points, mirror_rotations, mirror_
 
 from .. import hand_rig, keying, layers
 from . import rig_layer
-from .bone_poses import read_poses, rotations_at_rest
+from .bone_poses import pose_order, read_poses, rotations_at_rest, shown_rows
 from .plain_bones import moves_over_time, plain_poses, plain_switch, stands_still
 
 Array = NDArray[Any]
@@ -123,7 +123,7 @@ def sample_motion(
     """
     motions = {side: _empty_motion(len(frames)) for side in captured}
     shown = {side: np.zeros(len(frames), bool) for side in captured}
-    order = {side: _pose_order(hand) for side, hand in captured.items()}
+    order = {side: pose_order(hand.armature, hand_rig.bone_names(hand.side)) for side, hand in captured.items()}
     scene = bpy.data.scenes.new(_SAMPLED)
     try:
         for armature in (*(hand.armature for hand in captured.values()), *([target] if with_target else ())):
@@ -166,7 +166,7 @@ def motion_now(target: Any, hand: CapturedHand, wrist: str, graph: Any) -> Motio
         graph: evaluated dependency graph that has both.
     """
     motion = _empty_motion(1)
-    if not _read_captured(motion, 0, hand, _pose_order(hand), graph):
+    if not _read_captured(motion, 0, hand, pose_order(hand.armature, hand_rig.bone_names(hand.side)), graph):
         return None
     _read_target(motion, 0, target, wrist, graph)
     return _as_shown(hand, motion)
@@ -241,11 +241,6 @@ def _read_target(motion: Motion, row: int | slice, target: Any, wrist: str, grap
     motion.parent[row] = above.matrix if above else Matrix()
 
 
-def _pose_order(hand: CapturedHand) -> list[int]:
-    rows = {bone.name: row for row, bone in enumerate(hand.armature.pose.bones)}
-    return [rows[name] for name in hand_rig.bone_names(hand.side)]
-
-
 def _as_shown(hand: CapturedHand, motion: Motion) -> Motion:
     """The motion that a rig's hand follows: that of the hand, or what a mirror shows of it."""
     if not hand.mirrored:
@@ -254,6 +249,5 @@ def _as_shown(hand: CapturedHand, motion: Motion) -> Motion:
 
 
 def _hold_while_hidden(motion: Motion, shown: Array) -> Motion:
-    """Hidden armatures are not evaluated: where a hand is hidden it stays as it was shown last, or as it will be."""
-    rows = np.maximum.accumulate(np.where(shown, np.arange(len(shown)), shown.argmax()))
+    rows = shown_rows(shown)
     return Motion(motion.poses[rows], motion.world[rows], motion.target, motion.parent)
