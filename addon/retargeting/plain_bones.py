@@ -18,7 +18,9 @@ from .animated import Channel, channels_in, place_of_strip, strips_of
 
 Array = NDArray[Any]
 
-_SOLVERS: Final = ("IK", "SPLINE_IK")  # constraints that move bones above the one that has them
+SOLVERS: Final = ("IK", "SPLINE_IK")
+"""Constraints that move bones above the one that has them."""
+
 _TIMED: Final = ("CAMERA_SOLVER", "OBJECT_SOLVER", "FOLLOW_TRACK", "TRANSFORM_CACHE")  # constraints that read files
 _SAME_FRAME: Final = 1e-6  # a key that is nearer lies on the frame
 _TRANSFORMS: Final = ("location", "rotation_quaternion", "rotation_euler", "rotation_axis_angle", "scale")
@@ -137,7 +139,7 @@ def _are_plain(armature: Any, chain: Sequence[Any]) -> bool:
     """Whether bones inherit everything as usual, and nothing but their own channels moves them."""
     if armature.data.animation_data or armature.data.pose_position == "REST":
         return False
-    if any(each.type in _SOLVERS for bone in armature.pose.bones for each in bone.constraints):
+    if any(each.type in SOLVERS for bone in armature.pose.bones for each in bone.constraints):
         return False
     for bone in chain:
         rest = bone.bone

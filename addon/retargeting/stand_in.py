@@ -1,5 +1,6 @@
 """A rig as it is without the captured hands, or as it will be with them: read on a copy that nobody sees."""
 
+import re
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from dir_core.conventions import Side
 
 from . import rig_layer
-from .plain_bones import moves_over_time
+from .plain_bones import SOLVERS, moves_over_time
 
 Array = NDArray[Any]
 
@@ -23,6 +24,8 @@ Channels = Mapping[tuple[str, str, int], Array]
 OBJECT: Final = ""
 """Name under which the armature object itself is read."""
 
+_BONE: Final = re.compile(r'(?:pose\.)?bones\["((?:[^"\\]|\\.)*)"\]')
+_FOLLOWED: Final = (("target", "subtarget"), ("pole_target", "pole_subtarget"), ("space_object", "space_subtarget"))
 _SCENE: Final = "Two-Hand Stand-In"  # name of the scene that exists while a copy is read
 
 
@@ -58,6 +61,7 @@ def sample_rig(
     names = list(dict.fromkeys(bones))
     motion = _empty_motion(names, len(frames))
     with _stand_in(target) as (scene, copy):
+        _lighten(copy, names)
         if hands:
             keyed = {side: sorted({bone for bone, _, _ in values}) for side, values in hands.items()}
             rig_layer.write_layer(copy, frames, hands, keyed, weight=1.0, fade=0)
@@ -101,6 +105,7 @@ def _read(motion: RigMotion, row: int, rig: Any) -> None:
 def _stand_in(target: Any) -> Iterator[tuple[Any, Any]]:
     """A copy of a rig without its captured hands, alone in a scene of its own; both go afterwards."""
     copy = target.copy()
+    copy.data = data = copy.data.copy()
     scene = bpy.data.scenes.new(_SCENE)
     try:
         _point_to_itself(copy, target)
@@ -110,6 +115,70 @@ def _stand_in(target: Any) -> Iterator[tuple[Any, Any]]:
     finally:
         bpy.data.scenes.remove(scene)
         bpy.data.objects.remove(copy)
+        bpy.data.armatures.remove(data)
+
+
+def _lighten(copy: Any, names: Iterable[str]) -> None:
+    """Take from a copied rig what has no say in where some of its bones are: most of what a character costs."""
+    needed = _decisive(copy, names)
+    for bone in copy.pose.bones:
+        if bone.name not in needed:
+            bone.bone.bbone_segments = 1
+            for constraint in list(bone.constraints):
+                bone.constraints.remove(constraint)
+    # What is driven on the armature as a whole is only which bones are seen; it would be evaluated anew on every frame.
+    for block, owners in ((copy, needed), (copy.data, needed - {OBJECT})):
+        for curve in _drivers(block):
+            if _owner(curve.data_path) not in owners:
+                block.animation_data.drivers.remove(curve)
+
+
+def _decisive(rig: Any, names: Iterable[str]) -> set[str]:
+    """Bones on which the poses of some bones depend, by parents, constraints and drivers, and those bones."""
+    above: dict[str, set[str]] = {bone.name: {bone.parent.name} if bone.parent else set() for bone in rig.pose.bones}
+    above[OBJECT] = set()
+    for bone in rig.pose.bones:
+        for constraint in bone.constraints:
+            above[bone.name] |= _looked_at(constraint, rig)
+            if constraint.type in SOLVERS:
+                chain = [bone, *bone.parent_recursive]
+                for link in chain[: constraint.chain_count + 1] if constraint.chain_count else chain:
+                    above[link.name].add(bone.name)
+    for constraint in rig.constraints:
+        above[OBJECT] |= _looked_at(constraint, rig)
+    for curve in (*_drivers(rig), *_drivers(rig.data)):
+        goals = [goal for variable in curve.driver.variables for goal in variable.targets if goal.id == rig]
+        above.setdefault(_owner(curve.data_path), set()).update(
+            name for goal in goals for name in (goal.bone_target, _owner(goal.data_path)) if name
+        )
+    needed, waiting = set[str](), [OBJECT, *names]
+    while waiting:
+        name = waiting.pop()
+        if name not in needed:
+            needed.add(name)
+            waiting += above.get(name, ())
+    return needed
+
+
+def _owner(path: str) -> str:
+    """The bone to which a data path belongs; OBJECT for the armature object itself."""
+    found = _BONE.match(path)
+    return bpy.utils.unescape_identifier(found[1]) if found else OBJECT
+
+
+def _drivers(block: Any) -> list[Any]:
+    return list(block.animation_data.drivers) if block.animation_data else []
+
+
+def _looked_at(constraint: Any, rig: Any) -> set[str]:
+    """Bones of a rig that a constraint follows."""
+    found = {
+        getattr(owner, bone, "")
+        for owner in (constraint, *getattr(constraint, "targets", ()))
+        for item, bone in _FOLLOWED
+        if getattr(owner, item, None) == rig
+    }
+    return found - {""}
 
 
 def _point_to_itself(copy: Any, target: Any) -> None:
@@ -117,10 +186,10 @@ def _point_to_itself(copy: Any, target: Any) -> None:
     for owner in (copy, *copy.pose.bones):
         for constraint in owner.constraints:
             for goal in (constraint, *getattr(constraint, "targets", ())):
-                for name in ("target", "pole_target"):
+                for name in ("target", "pole_target", "space_object"):
                     if getattr(goal, name, None) == target:
                         setattr(goal, name, copy)
-    for curve in copy.animation_data.drivers if copy.animation_data else ():
+    for curve in (*_drivers(copy), *_drivers(copy.data)):
         for variable in curve.driver.variables:
             for goal in variable.targets:
                 if goal.id == target:

@@ -9,10 +9,11 @@ import pytest
 from mathutils import Matrix, Quaternion, Vector
 
 from addon import hand_rig, keying, registration
-from addon.retargeting import arms, retarget, rig_base, rig_layer, target_rig
+from addon.retargeting import arms, retarget, rig_base, rig_layer, stand_in, target_rig
 from dir_core.conventions import SIDES
 from dir_core.errors import SettingsError
 from dir_core.retargeting.rig_map import ArmSwitch, RigMap
+from tests.blender.test_plain_bones import evaluated, finish
 from tests.blender.test_retarget import (
     COUNT,
     KNOWN,
@@ -529,3 +530,25 @@ def test_the_preview_shows_arms_in_ik_and_puts_their_switch_back(scene):
     scene.preview = False
     assert [rig.pose.bones[f"goal {side}"]["FK"] for side in SIDES] == [1.0, 1.0]
     assert rig.pose.bones["goal left"].location.length == 0.0
+
+
+def test_what_has_no_say_is_left_out_and_nothing_else(models):
+    """Every control and every setting of a character moves; its arms are read as they are seen, to the last bit."""
+    rig, rng, frames = generate_rigify(), np.random.default_rng(3), np.arange(1, 41, 3)
+    for frame in (1, 20, 40):
+        for bone in (each for each in rig.pose.bones if not each.name.startswith(("DEF", "ORG", "MCH"))):
+            bone.rotation_mode = "QUATERNION"
+            bone.rotation_quaternion = (1.0, *rng.normal(0.0, 0.15, 3))
+            bone.keyframe_insert("rotation_quaternion", frame=frame)
+            if not bone.bone.use_connect:
+                bone.location = rng.normal(0.0, 0.02, 3)
+                bone.keyframe_insert("location", frame=frame)
+            for name in [name for name, value in bone.items() if isinstance(value, float) and 0.0 <= value <= 1.0]:
+                bone[name] = rng.uniform()
+                bone.keyframe_insert(f'["{name}"]', frame=frame)
+    names = [f"{bone}.{mark}" for bone in ("hand_ik", "hand_fk", "ORG-hand", "DEF-forearm") for mark in "LR"]
+    counts = [len(each) for each in (bpy.data.objects, bpy.data.armatures, bpy.data.scenes)]
+    read = finish(stand_in.sample_rig(rig, names, frames))
+    assert counts == [len(each) for each in (bpy.data.objects, bpy.data.armatures, bpy.data.scenes)]
+    np.testing.assert_array_equal(np.stack([read.poses[name] for name in names], axis=1), evaluated(rig, names, frames))
+    assert len(stand_in._decisive(rig, names)) < len(rig.pose.bones) / 3
