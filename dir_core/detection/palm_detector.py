@@ -29,10 +29,12 @@ class Palm:
     Attributes:
         crop: the square around the whole hand that the landmark network should look at.
         score: 0..1.
+        keypoints: [7, 2] px: wrist, bases of index, middle, ring and little finger, thumb 1 and 2.
     """
 
     crop: Crop
     score: float
+    keypoints: Array
 
 
 class PalmDetector:
@@ -43,7 +45,6 @@ class PalmDetector:
         self._input = self._interpreter.get_input_details()[0]["index"]
         outputs = {detail["shape"][-1]: detail["index"] for detail in self._interpreter.get_output_details()}
         self._boxes, self._scores = outputs[18], outputs[1]
-        self._anchors = _anchor_centres()
 
     def detect(self, image: Array, outer: Crop) -> list[Palm]:
         """Palms inside `outer`, best first.
@@ -52,17 +53,14 @@ class PalmDetector:
             image: [H, W, 3] uint8 RGB.
             outer: the square to search; palms are found best when they fill a tenth to a half of it.
         """
+        boxes, logits = self.look(image, outer)
+        return find_palms(boxes, logits, ANCHOR_CENTRES, outer)
+
+    def look(self, image: Array, outer: Crop) -> tuple[Array, Array]:
+        """What the network says about `outer`: boxes [2016, 18] px and logits [2016], one for each anchor."""
         picture = cut_out(image, outer, INPUT_SIDE, replicate_border=False)
-        raw, logits = self.infer(np.multiply(picture, np.float32(1 / 255), dtype=np.float32)[None])
-        # sigmoid(x) >= 0.5 where x >= 0; MediaPipe clips logits to +-100 first, float32 needs no more here.
-        likely = np.flatnonzero(logits[0, :, 0] >= np.log(_MIN_SCORE / (1 - _MIN_SCORE)))
-        if not len(likely):
-            return []
-        scores = 1 / (1 + np.exp(-logits[0, likely, 0].astype(np.float64)))
-        boxes = raw[0, likely].astype(np.float64).reshape(len(likely), 9, 2)  # centre, size, 7 key points
-        boxes[:, 0] += self._anchors[likely]
-        boxes[:, 2:] += self._anchors[likely, None]
-        return [_to_palm(box, score, outer) for box, score in _suppress_weighted(boxes, scores)]
+        boxes, logits = self.infer(np.multiply(picture, np.float32(1 / 255), dtype=np.float32)[None])
+        return boxes[0], logits[0, :, 0]
 
     def infer(self, picture: Array) -> tuple[Array, Array]:
         """The network alone: [1, 192, 192, 3] float32 in 0..1 to boxes [1, 2016, 18] px and logits [1, 2016, 1]."""
@@ -79,6 +77,29 @@ def _anchor_centres() -> Array:
         grid = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
         centres.append(np.repeat(grid, count, axis=0))
     return np.concatenate(centres)
+
+
+ANCHOR_CENTRES = _anchor_centres()
+
+
+def find_palms(boxes: Array, logits: Array, centres: Array, outer: Crop) -> list[Palm]:
+    """The palms that some anchors found, best first.
+
+    Args:
+        boxes: [N, 18] px of the network's input: centre, size and 7 key points; all but the size from the anchor.
+        logits: [N].
+        centres: [N, 2] px, where these anchors are.
+        outer: the crop that the network looked at.
+    """
+    # sigmoid(x) >= 0.5 where x >= 0; MediaPipe clips logits to +-100 first, float32 needs no more here.
+    likely = np.flatnonzero(logits >= np.log(_MIN_SCORE / (1 - _MIN_SCORE)))
+    if not len(likely):
+        return []
+    scores = 1 / (1 + np.exp(-logits[likely].astype(np.float64)))
+    placed = boxes[likely].astype(np.float64).reshape(len(likely), 9, 2)
+    placed[:, 0] += centres[likely]
+    placed[:, 2:] += centres[likely, None]
+    return [_to_palm(box, score, outer) for box, score in _suppress_weighted(placed, scores)]
 
 
 def _suppress_weighted(boxes: Array, scores: Array) -> list[tuple[Array, float]]:
@@ -106,4 +127,4 @@ def _suppress_weighted(boxes: Array, scores: Array) -> list[tuple[Array, float]]
 def _to_palm(box: Array, score: float, outer: Crop) -> Palm:
     points = to_image(np.delete(box, 1, axis=0), outer, INPUT_SIDE)
     size = box[1] * (outer.size / INPUT_SIDE)
-    return Palm(crop_around_palm(np.concatenate([points[0], size]), points[1:], outer), score)
+    return Palm(crop_around_palm(np.concatenate([points[0], size]), points[1:], outer), score, points[1:])
