@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dir_core.errors import OutputError, SettingsError
+from dir_core.retargeting.channels import last_valid
 
-from . import keying, layers, log
+from . import layers, log
 from .export_copies import Motion, add_copies, add_joined, armature_modifiers, open_stage
 from .exporters import enabled_exporter, told_frames, write_scene
-from .retargeting.bone_poses import pose_order, read_poses, shown_rows
+from .retargeting.bone_poses import pose_order, read_poses
 
 Array = NDArray[Any]
 
@@ -61,12 +62,10 @@ def keyed_frames(armatures: Sequence[Any]) -> tuple[int, int]:
     Raises:
         SettingsError: there are none.
     """
-    places = [layers.taken_place(each) or keying.place_of(each) for each in armatures]
-    curves = [curve for place in places if place for curve in place.curves]
-    ranges = [curve.range() for curve in curves if curve.data_path.startswith("pose.bones")]
-    if not ranges:
+    span = layers.keyed_frames(armatures)
+    if span is None:
         raise SettingsError("The captured hands have no keys, key them first or export the scene's range.")
-    return int(np.floor(min(low for low, _ in ranges))), int(np.ceil(max(high for _, high in ranges)))
+    return span
 
 
 def export_armatures(
@@ -180,7 +179,8 @@ def _with_axes(poses: Array) -> Array:
 
 
 def _hold_while_hidden(motion: Motion, shown: Array) -> Motion:
-    rows = shown_rows(shown)
+    """Hidden armatures are not evaluated: where one is hidden it stays as it was shown last, or as it will be."""
+    rows = last_valid(shown)
     return Motion(motion.armature, motion.poses[rows], motion.world[rows])
 
 

@@ -4,7 +4,8 @@ The strip plays the take's action; the layer's action is combined with it: turns
 the take again changes the strip's action and nothing on the layer.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from dir_core.errors import SettingsError
@@ -25,6 +26,16 @@ def taken_place(owner: Any) -> Place | None:
     """Where the take's keys are below a correction layer; None without one."""
     strip = _find_strip(owner)
     return Place(strip.action, strip.action_slot if keying.HAS_SLOTS else None) if strip else None
+
+
+def keyed_frames(armatures: Iterable[Any]) -> tuple[int, int] | None:
+    """First and last scene frame on which armatures have keys on bones, of their own or below a correction layer."""
+    places = [taken_place(armature) or keying.place_of(armature) for armature in armatures]
+    curves = [curve for place in places if place for curve in place.curves]
+    ranges = [curve.range() for curve in curves if curve.data_path.startswith("pose.bones")]
+    if not ranges:
+        return None
+    return math.floor(min(low for low, _ in ranges)), math.ceil(max(high for _, high in ranges))
 
 
 def can_have_layer(owner: Any) -> bool:

@@ -25,21 +25,13 @@ DEFAULT_FIELD_OF_VIEW: Final = math.radians(60.0)
 
 _DEFAULTS: Final = CleanUpSettings()
 
-_clean_up_listeners: Final[list[Callable[[Any], None]]] = []
+_listeners: Final[dict[str, list[Callable[..., None]]]] = {}
+"""Who wants to hear of a subject."""
 
 
 def listen_to_clean_up(listener: Callable[[Any], None]) -> None:
     """Call `listener` with the scene whenever a setting changes that the keys of the active take depend on."""
-    if listener not in _clean_up_listeners:
-        _clean_up_listeners.append(listener)
-
-
-def _tell_clean_up(self: Any, _context: Any) -> None:
-    for listener in _clean_up_listeners:
-        listener(self.id_data)
-
-
-_footage_listeners: Final[list[Callable[[Any, str], None]]] = []
+    _listen("clean_up", listener)
 
 
 def listen_to_footage(listener: Callable[[Any, str], None]) -> None:
@@ -47,58 +39,38 @@ def listen_to_footage(listener: Callable[[Any, str], None]) -> None:
 
     "view" stands for what else decides which picture is seen when, and which way round.
     """
-    if listener not in _footage_listeners:
-        _footage_listeners.append(listener)
-
-
-def _tell_footage(part: str) -> Callable[[Any, Any], None]:
-    def tell(self: Any, _context: Any) -> None:
-        for listener in _footage_listeners:
-            listener(self.id_data, part)
-
-    return tell
-
-
-_target_listeners: Final[list[Callable[[Any], None]]] = []
+    _listen("footage", listener)
 
 
 def listen_to_target(listener: Callable[[Any], None]) -> None:
     """Call `listener` with the scene whenever another rig is chosen to get the hands."""
-    if listener not in _target_listeners:
-        _target_listeners.append(listener)
-
-
-def _tell_target(self: Any, _context: Any) -> None:
-    for listener in _target_listeners:
-        listener(self.id_data)
-
-
-_preview_listeners: Final[list[Callable[[Any], None]]] = []
+    _listen("target", listener)
 
 
 def listen_to_preview(listener: Callable[[Any], None]) -> None:
     """Call `listener` with the scene whenever the preview on the rig is switched on or off."""
-    if listener not in _preview_listeners:
-        _preview_listeners.append(listener)
-
-
-def _tell_preview(self: Any, _context: Any) -> None:
-    for listener in _preview_listeners:
-        listener(self.id_data)
-
-
-_take_listeners: Final[list[Callable[[Any], None]]] = []
+    _listen("preview", listener)
 
 
 def listen_to_takes(listener: Callable[[Any], None]) -> None:
     """Call `listener` with the scene whenever another take is chosen in its list."""
-    if listener not in _take_listeners:
-        _take_listeners.append(listener)
+    _listen("takes", listener)
 
 
-def _tell_takes(self: Any, _context: Any) -> None:
-    for listener in _take_listeners:
-        listener(self.id_data)
+def _listen(subject: str, listener: Callable[..., None]) -> None:
+    listeners = _listeners.setdefault(subject, [])
+    if listener not in listeners:
+        listeners.append(listener)
+
+
+def _tell(subject: str, *arguments: Any) -> Callable[[Any, Any], None]:
+    """For the `update` of a property: whoever listens to the subject is called with the scene and the arguments."""
+
+    def tell(self: Any, _context: Any) -> None:
+        for listener in _listeners.get(subject, ()):
+            listener(self.id_data, *arguments)
+
+    return tell
 
 
 def _is_camera(_self: Any, item: Any) -> bool:
@@ -116,7 +88,7 @@ class HandsFootage(bpy.types.PropertyGroup):  # type: ignore[misc]
         name="Footage",
         description="Video or image sequence of the hands",
         type=bpy.types.MovieClip,
-        update=_tell_footage("clip"),
+        update=_tell("footage", "clip"),
     )
     shown: bpy.props.PointerProperty(type=bpy.types.MovieClip, options={"HIDDEN"})  # type: ignore[valid-type]
     shown_start: bpy.props.IntProperty(default=1, options={"HIDDEN"})  # type: ignore[valid-type]
@@ -125,13 +97,13 @@ class HandsFootage(bpy.types.PropertyGroup):  # type: ignore[misc]
         description="Camera that stands for the one that filmed; the hands are placed in front of it",
         type=bpy.types.Object,
         poll=_is_camera,
-        update=_tell_footage("camera"),
+        update=_tell("footage", "camera"),
     )
     start: bpy.props.IntProperty(  # type: ignore[valid-type]
         name="Start Frame",
         description="Scene frame on which the footage begins",
         default=1,
-        update=_tell_footage("start"),
+        update=_tell("footage", "start"),
     )
     picture_rate: bpy.props.FloatProperty(  # type: ignore[valid-type]
         name="Pictures per Second",
@@ -139,7 +111,7 @@ class HandsFootage(bpy.types.PropertyGroup):  # type: ignore[misc]
         min=0.1,
         max=1000.0,
         default=24.0,
-        update=_tell_footage("view"),
+        update=_tell("footage", "view"),
     )
     focal_source: bpy.props.EnumProperty(  # type: ignore[valid-type]
         name="Lens From",
@@ -151,7 +123,7 @@ class HandsFootage(bpy.types.PropertyGroup):  # type: ignore[misc]
             ("METADATA", "File", "The lens that the filming device wrote into the file"),
         ),
         default="FIELD_OF_VIEW",
-        update=_tell_footage("lens"),
+        update=_tell("footage", "lens"),
     )
     field_of_view: bpy.props.FloatProperty(  # type: ignore[valid-type]
         name="Field of View",
@@ -160,7 +132,7 @@ class HandsFootage(bpy.types.PropertyGroup):  # type: ignore[misc]
         min=math.radians(1.0),
         max=math.radians(170.0),
         default=DEFAULT_FIELD_OF_VIEW,
-        update=_tell_footage("lens"),
+        update=_tell("footage", "lens"),
     )
 
 
@@ -203,7 +175,7 @@ class HandsCapture(bpy.types.PropertyGroup):  # type: ignore[misc]
         name="Mirrored Footage",
         description="The footage is a selfie in which left and right are exchanged",
         default=False,
-        update=_tell_footage("view"),
+        update=_tell("footage", "view"),
     )
     hand_length: bpy.props.FloatProperty(  # type: ignore[valid-type]
         name="Hand Length",
@@ -245,13 +217,13 @@ class HandsCleanUp(bpy.types.PropertyGroup):  # type: ignore[misc]
         name="Clean Up",
         description="Key the cleaned motion; off keys what the capture saw",
         default=True,
-        update=_tell_clean_up,
+        update=_tell("clean_up"),
     )
     identity: bpy.props.BoolProperty(  # type: ignore[valid-type]
         name="Repair Left and Right",
         description="Put exchanged hands right and remove a second skeleton on one hand",
         default=_DEFAULTS.identity,
-        update=_tell_clean_up,
+        update=_tell("clean_up"),
     )
     wrist_rotation: bpy.props.FloatProperty(  # type: ignore[valid-type]
         name="Wrist Rotation",
@@ -259,7 +231,7 @@ class HandsCleanUp(bpy.types.PropertyGroup):  # type: ignore[misc]
         min=0.0,
         max=4.0,
         default=_DEFAULTS.wrist_rotation,
-        update=_tell_clean_up,
+        update=_tell("clean_up"),
     )
     wrist_position: bpy.props.FloatProperty(  # type: ignore[valid-type]
         name="Wrist Position",
@@ -267,7 +239,7 @@ class HandsCleanUp(bpy.types.PropertyGroup):  # type: ignore[misc]
         min=0.0,
         max=4.0,
         default=_DEFAULTS.wrist_position,
-        update=_tell_clean_up,
+        update=_tell("clean_up"),
     )
     fingers: bpy.props.FloatProperty(  # type: ignore[valid-type]
         name="Fingers",
@@ -275,7 +247,7 @@ class HandsCleanUp(bpy.types.PropertyGroup):  # type: ignore[misc]
         min=0.0,
         max=4.0,
         default=_DEFAULTS.fingers,
-        update=_tell_clean_up,
+        update=_tell("clean_up"),
     )
     fill: bpy.props.FloatProperty(  # type: ignore[valid-type]
         name="Fill Gaps Up To",
@@ -285,20 +257,20 @@ class HandsCleanUp(bpy.types.PropertyGroup):  # type: ignore[misc]
         max=60.0,
         soft_max=5.0,
         default=_DEFAULTS.fill,
-        update=_tell_clean_up,
+        update=_tell("clean_up"),
     )
     beyond: bpy.props.EnumProperty(  # type: ignore[valid-type]
         name="Longer Gaps",
         description="What a hand does where it was not seen for longer",
         items=(("still", "Hold Still", "It stays as it was last seen"), ("hide", "Hide", "It is hidden")),
         default=_DEFAULTS.beyond,
-        update=_tell_clean_up,
+        update=_tell("clean_up"),
     )
     limits: bpy.props.BoolProperty(  # type: ignore[valid-type]
         name="Joint Limits",
         description="Keep fingers within what a human hand can do",
         default=_DEFAULTS.limits,
-        update=_tell_clean_up,
+        update=_tell("clean_up"),
     )
     contact: bpy.props.EnumProperty(  # type: ignore[valid-type]
         name="Contact",
@@ -309,7 +281,7 @@ class HandsCleanUp(bpy.types.PropertyGroup):  # type: ignore[misc]
             ("fingers", "Hands and Fingers", "Also the fingers of each hand, which takes two seconds more"),
         ),
         default=_DEFAULTS.contact,
-        update=_tell_clean_up,
+        update=_tell("clean_up"),
     )
 
 
@@ -342,19 +314,19 @@ class HandsKeying(bpy.types.PropertyGroup):  # type: ignore[misc]
         default="NEW",
     )
     use_range: bpy.props.BoolProperty(  # type: ignore[valid-type]
-        name="Range", description="Key a part of the take only", default=False, update=_tell_clean_up
+        name="Range", description="Key a part of the take only", default=False, update=_tell("clean_up")
     )
     first: bpy.props.IntProperty(  # type: ignore[valid-type]
-        name="First Frame", description="First scene frame that is keyed", default=1, update=_tell_clean_up
+        name="First Frame", description="First scene frame that is keyed", default=1, update=_tell("clean_up")
     )
     last: bpy.props.IntProperty(  # type: ignore[valid-type]
-        name="Last Frame", description="Last scene frame that is keyed", default=250, update=_tell_clean_up
+        name="Last Frame", description="Last scene frame that is keyed", default=250, update=_tell("clean_up")
     )
     use_reduction: bpy.props.BoolProperty(  # type: ignore[valid-type]
         name="Fewer Keys",
         description="Write the fewest keys that stay close to the motion, for editing by hand",
         default=False,
-        update=_tell_clean_up,
+        update=_tell("clean_up"),
     )
     reduction_angle: bpy.props.FloatProperty(  # type: ignore[valid-type]
         name="Within",
@@ -363,7 +335,7 @@ class HandsKeying(bpy.types.PropertyGroup):  # type: ignore[misc]
         min=math.radians(0.01),
         max=math.radians(10.0),
         default=DEFAULT_ANGLE,
-        update=_tell_clean_up,
+        update=_tell("clean_up"),
     )
 
 
@@ -401,7 +373,7 @@ class HandsTake(bpy.types.PropertyGroup):  # type: ignore[misc]
         name="Start Frame",
         description="Scene frame on which the footage of this take begins",
         default=1,
-        update=_tell_clean_up,
+        update=_tell("clean_up"),
     )
     edits: bpy.props.StringProperty(default="[]", options={"HIDDEN"})  # type: ignore[valid-type]
     clean_up: bpy.props.PointerProperty(type=HandsCleanUp)  # type: ignore[valid-type]
@@ -524,7 +496,7 @@ class HandsRetarget(bpy.types.PropertyGroup):  # type: ignore[misc]
         description="Armature of the character that gets the hands",
         type=bpy.types.Object,
         poll=_is_armature,
-        update=_tell_target,
+        update=_tell("target"),
     )
     rig_name: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
     note: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
@@ -568,7 +540,7 @@ class HandsRetarget(bpy.types.PropertyGroup):  # type: ignore[misc]
         description="Show the captured hands on the rig without keying them; its own pose comes back when this is "
         "switched off, and is the one that is saved and rendered",
         default=False,
-        update=_tell_preview,
+        update=_tell("preview"),
     )
     use_left: bpy.props.BoolProperty(  # type: ignore[valid-type]
         name="Left Hand", description="Key the left hand of the rig", default=True
@@ -721,7 +693,7 @@ class HandsScene(bpy.types.PropertyGroup):  # type: ignore[misc]
     capture: bpy.props.PointerProperty(type=HandsCapture)  # type: ignore[valid-type]
     takes: bpy.props.CollectionProperty(type=HandsTake)  # type: ignore[valid-type]
     active_take: bpy.props.IntProperty(  # type: ignore[valid-type]
-        name="Active Take", description="The take that the panels are about", default=0, min=0, update=_tell_takes
+        name="Active Take", description="The take that the panels are about", default=0, min=0, update=_tell("takes")
     )
     review: bpy.props.PointerProperty(type=HandsReview)  # type: ignore[valid-type]
     retarget: bpy.props.PointerProperty(type=HandsRetarget)  # type: ignore[valid-type]
@@ -752,8 +724,4 @@ def register() -> None:
 def unregister() -> None:
     """Take them away again."""
     delattr(bpy.types.Scene, SCENE_PROPERTY)
-    _clean_up_listeners.clear()
-    _footage_listeners.clear()
-    _take_listeners.clear()
-    _target_listeners.clear()
-    _preview_listeners.clear()
+    _listeners.clear()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dir_core.errors import ExchangeError
-from dir_core.worker.protocol import python_command, worker_environment
+from dir_core.worker.protocol import python_command, start_child
 
 from . import log
 from .processes import own_python
@@ -93,15 +93,7 @@ def start_import(results: Path, take: Path, options: Sequence[str]) -> ResultImp
     # Files and no pipes: these could fill up, and the process would wait for a reader that only looks at its end.
     words, mistakes = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115 - closed where they are read
     try:
-        process = subprocess.Popen(  # noqa: S603 - the command is ours
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=words,
-            stderr=mistakes,
-            env=worker_environment(),
-            start_new_session=True,  # Ctrl-C in Blender's terminal is not meant for it
-            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-        )
+        process = start_child(command, stdin=subprocess.DEVNULL, stdout=words, stderr=mistakes)
     except OSError as error:
         raise ExchangeError(f"Cannot start Python at {python}: {error.strerror}; install Blender again.") from error
     return ResultImport(take, process, words, mistakes)

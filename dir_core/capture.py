@@ -19,7 +19,7 @@ from dir_core.estimator import Estimator, make_estimator
 from dir_core.fitting.clip import FittedHand, fit_hands
 from dir_core.fitting.posed_clip import place_hands, turn_into_camera
 from dir_core.footage import FootageInfo, open_footage
-from dir_core.hand_model import HandModel, load_hand_models
+from dir_core.hand_model import HandModel, describe_models, load_hand_models
 from dir_core.landmarks import LandmarkClip, PosedClip
 from dir_core.take import SCHEMA, HandTrack, Take
 from dir_core.worker.live_preview import LivePreview, PreviewedParts
@@ -212,11 +212,7 @@ def describe(
         "program": f"two-hand-capture {__version__}",
         "source": {**asdict(info), "path": str(info.path)},
         "estimator": {"name": estimator.name, "licence": estimator.licence, "weights": estimator.digest, **weights},
-        "hand_model": {
-            "name": models["right"].name,
-            "licence": models["right"].licence,
-            "digest": {side: models[side].digest for side in SIDES},
-        },
+        "hand_model": describe_models(models),
         "settings": asdict(settings),
         "history": [],
     }

@@ -14,6 +14,7 @@ import hashlib
 import io
 import os
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -304,6 +305,15 @@ def load_hand_models(folder: str | os.PathLike[str] | None = None) -> dict[Side,
             )
         models[side] = load_hand_model(path, side)
     return models
+
+
+def describe_models(models: Mapping[Side, HandModel]) -> dict[str, Any]:
+    """What a take's meta says of the hand models that it belongs to."""
+    return {
+        "name": models["right"].name,
+        "licence": models["right"].licence,
+        "digest": {side: models[side].digest for side in SIDES},
+    }
 
 
 def load_hand_model(path: str | os.PathLike[str], side: Side | None = None) -> HandModel:

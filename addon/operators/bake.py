@@ -4,7 +4,7 @@ from collections.abc import Generator
 from typing import Any, ClassVar, Final
 
 from ..retargeting import bake, fewer_keys, retarget, rig_preview
-from .base import refuse_poll
+from .base import has_rig, refuse_poll, shows_poses
 from .steps import SteppedOperator
 
 
@@ -19,12 +19,11 @@ and so do the links to the take"""
     @classmethod
     def poll(cls, context: Any) -> bool:
         """There has to be a layer of hands, and a mode in which the rig can be read."""
-        target = context.scene.two_hands.retarget.target
-        if target is None:
-            return refuse_poll(cls, "Choose the rig first")
-        if not retarget.has_hands(target):
+        if not has_rig(cls, context):
+            return False
+        if not retarget.has_hands(context.scene.two_hands.retarget.target):
             return refuse_poll(cls, "The rig has no keys of captured hands")
-        return context.mode in {"OBJECT", "POSE"} or refuse_poll(cls, "Leave for object or pose mode first")
+        return shows_poses(cls, context)
 
     def steps(self, context: Any) -> Generator[float, None, Any]:
         """Read the rig, then key it."""
@@ -35,8 +34,7 @@ and so do the links to the take"""
         """Say where the keys are."""
         for note in done.notes:
             self.report({"WARNING"}, note)
-        kept, whole = done.keys
-        fewer = f" with {kept:,} keys instead of {whole:,}" if kept < whole else ""
+        fewer = fewer_keys.describe(*done.keys)
         self.tell(f'Baked {done.bones} bones on {done.frames:,} frames into "{done.action}"{fewer}.')
 
 

@@ -59,6 +59,16 @@ def has_take(cls: Any, context: Any) -> bool:
     return takes.active_take(context.scene) is not None or refuse_poll(cls, "Capture or add a take first")
 
 
+def has_rig(cls: Any, context: Any) -> bool:
+    """Whether a rig is chosen that gets the hands; for `poll`."""
+    return context.scene.two_hands.retarget.target is not None or refuse_poll(cls, "Choose the rig first")
+
+
+def shows_poses(cls: Any, context: Any) -> bool:
+    """Whether armatures can be read in the current mode; for `poll`."""
+    return context.mode in {"OBJECT", "POSE"} or refuse_poll(cls, "Leave for object or pose mode first")
+
+
 class FootageFileOperator(HandsOperator):
     """Asks for a video, a picture of a sequence or its folder."""
 

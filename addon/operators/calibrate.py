@@ -8,7 +8,7 @@ import bpy
 from dir_core.conventions import SIDES
 
 from ..retargeting import calibration, calibration_rows, retarget, target_rig
-from .base import HandsOperator, refuse_poll
+from .base import HandsOperator, has_rig, refuse_poll, shows_poses
 
 
 class _CalibrateOperator(HandsOperator):
@@ -21,10 +21,8 @@ class _CalibrateOperator(HandsOperator):
     @classmethod
     def poll(cls, context: Any) -> bool:
         """There have to be a rig and keyed hands to compare it with."""
-        if context.scene.two_hands.retarget.target is None:
-            return refuse_poll(cls, "Choose the rig first")
-        if context.mode not in {"OBJECT", "POSE"}:
-            return refuse_poll(cls, "Leave for object or pose mode first")
+        if not (has_rig(cls, context) and shows_poses(cls, context)):
+            return False
         if not any(retarget.captured_armatures(context.scene).values()):
             return refuse_poll(cls, "Key the hands of a take first")
         return True

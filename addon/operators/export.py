@@ -10,7 +10,7 @@ from dir_core.take import save_take
 
 from .. import clean_job, export, exporters, hand_rig, take_keys, takes
 from ..retargeting import rig_preview
-from .base import HandsOperator, has_take, refuse_poll
+from .base import HandsOperator, has_take, refuse_poll, shows_poses
 
 
 class HANDS_OT_export(HandsOperator):
@@ -32,8 +32,8 @@ class HANDS_OT_export(HandsOperator):
     @classmethod
     def poll(cls, context: Any) -> bool:
         """There has to be something to export, in a mode in which it can be read."""
-        if context.mode not in {"OBJECT", "POSE"}:
-            return refuse_poll(cls, "Leave for object or pose mode first")
+        if not shows_poses(cls, context):
+            return False
         if context.scene.two_hands.export.content == "RIG":
             return context.scene.two_hands.retarget.target is not None or refuse_poll(
                 cls, "Choose the rig in the Retarget panel first"

@@ -10,8 +10,8 @@ from dir_core.errors import SettingsError
 from dir_core.retargeting.detection import fit_map
 from dir_core.retargeting.rig_map import RigMap, load_rig_map, save_rig_map
 
-from ..retargeting import retarget, rig_preview, target_rig
-from .base import HandsOperator, refuse_poll
+from ..retargeting import fewer_keys, retarget, rig_preview, target_rig
+from .base import HandsOperator, has_rig, refuse_poll, shows_poses
 from .steps import SteppedOperator
 
 
@@ -25,7 +25,7 @@ class HANDS_OT_detect_rig(HandsOperator):
     @classmethod
     def poll(cls, context: Any) -> bool:
         """There has to be a rig."""
-        return _has_target(cls, context)
+        return has_rig(cls, context)
 
     def run(self, context: Any) -> set[str]:
         """Show what is found."""
@@ -47,11 +47,11 @@ class HANDS_OT_key_onto_rig(SteppedOperator):
     @classmethod
     def poll(cls, context: Any) -> bool:
         """There have to be a rig, keyed hands, and a mode in which both can be read."""
-        if context.mode not in {"OBJECT", "POSE"}:
-            return refuse_poll(cls, "Leave for object or pose mode first")
+        if not shows_poses(cls, context):
+            return False
         if not any(retarget.captured_armatures(context.scene).values()):
             return refuse_poll(cls, "Key the hands of a take first")
-        return _has_target(cls, context)
+        return has_rig(cls, context)
 
     def steps(self, context: Any) -> Generator[float, None, Any]:
         """Read the captured hands, then key the rig."""
@@ -66,8 +66,7 @@ class HANDS_OT_key_onto_rig(SteppedOperator):
         settings.preview = False  # the keys show it now, and what becomes of them should be seen
         for note in done.notes:
             self.report({"WARNING"}, note)
-        kept, whole = done.keys
-        fewer = f" with {kept:,} keys instead of {whole:,}" if kept < whole else ""
+        fewer = fewer_keys.describe(*done.keys)
         self.tell(f"Keyed {done.bones} bones of {settings.target.name} on {done.frames:,} frames{fewer}.")
 
 
@@ -81,7 +80,7 @@ class HANDS_OT_remove_from_rig(HandsOperator):
     @classmethod
     def poll(cls, context: Any) -> bool:
         """There has to be something to remove."""
-        if not _has_target(cls, context):
+        if not has_rig(cls, context):
             return False
         if not retarget.has_hands(context.scene.two_hands.retarget.target):
             return refuse_poll(cls, "The rig has no keys of captured hands")
@@ -114,7 +113,7 @@ class HANDS_OT_save_rig_map(HandsOperator):
     @classmethod
     def poll(cls, context: Any) -> bool:
         """There has to be a rig."""
-        return _has_target(cls, context)
+        return has_rig(cls, context)
 
     def invoke(self, context: Any, _event: Any) -> set[str]:
         """Ask where, and offer the folder that is searched."""
@@ -152,7 +151,7 @@ class HANDS_OT_load_rig_map(HandsOperator):
     @classmethod
     def poll(cls, context: Any) -> bool:
         """There has to be a rig."""
-        return _has_target(cls, context)
+        return has_rig(cls, context)
 
     def invoke(self, context: Any, _event: Any) -> set[str]:
         """Ask for the file."""
@@ -173,10 +172,6 @@ class HANDS_OT_load_rig_map(HandsOperator):
         count = sum(len(hand.bones) for hand in fitted.hands.values())
         self.tell(f"{fitted.name}: {count} of {len(settings.bones)} bones found.")
         return {"FINISHED"}
-
-
-def _has_target(cls: Any, context: Any) -> bool:
-    return context.scene.two_hands.retarget.target is not None or refuse_poll(cls, "Choose the rig first")
 
 
 CLASSES: Final = (

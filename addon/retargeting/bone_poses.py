@@ -34,12 +34,3 @@ def pose_order(armature: Any, names: Iterable[str]) -> list[int]:
     """Where the poses of some bones stand in read_poses; edited armatures have another order than their bones."""
     rows = {bone.name: row for row, bone in enumerate(armature.pose.bones)}
     return [rows[name] for name in names]
-
-
-def shown_rows(shown: Array) -> Array:
-    """Rows [K] of the frames to take, as hidden armatures are not evaluated: those shown last, or the first to come.
-
-    Args:
-        shown: [K] bool, at least one of them True.
-    """
-    return np.maximum.accumulate(np.where(shown, np.arange(len(shown)), shown.argmax()))

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from dir_core.conventions import FINGERS, JOINTS, Side
 from dir_core.errors import SettingsError
+from dir_core.retargeting.channels import last_valid
 from dir_core.retargeting.mirror import mirror_points, mirror_rotations, mirror_transforms
 
-from .. import hand_rig, keying, layers
+from .. import hand_rig, layers
 from . import rig_layer
-from .bone_poses import pose_order, read_poses, rotations_at_rest, shown_rows
+from .bone_poses import pose_order, read_poses, rotations_at_rest
 from .plain_bones import moves_over_time, plain_poses, plain_switch, stands_still
 
 Array = NDArray[Any]
@@ -88,19 +89,12 @@ def read_hand(armature: Any, side: Side, *, mirrored: bool = False) -> CapturedH
 
 def choose_frames(sources: Iterable[CapturedHand], span: tuple[int, int] | None) -> Array:
     """Whole scene frames [K]: those of the span, or those between the first and the last key of the hands."""
+    span = span or layers.keyed_frames(source.armature for source in sources)
     if span is None:
-        ranges = [curve.range() for source in sources for curve in _captured_curves(source.armature)]
-        if not ranges:
-            raise SettingsError("The captured hands have no keys, key the hands of the take first.")
-        span = (int(np.floor(min(low for low, _ in ranges))), int(np.ceil(max(high for _, high in ranges))))
+        raise SettingsError("The captured hands have no keys, key the hands of the take first.")
     if span[1] < span[0]:
         raise SettingsError(f"The range ends on frame {span[1]} before it begins on {span[0]}, exchange the two.")
     return np.arange(span[0], span[1] + 1)
-
-
-def _captured_curves(armature: Any) -> list[Any]:
-    place = layers.taken_place(armature) or keying.place_of(armature)
-    return [curve for curve in place.curves if curve.data_path.startswith("pose.bones")] if place else []
 
 
 def sample_motion(
@@ -249,5 +243,6 @@ def _as_shown(hand: CapturedHand, motion: Motion) -> Motion:
 
 
 def _hold_while_hidden(motion: Motion, shown: Array) -> Motion:
-    rows = shown_rows(shown)
+    """Hidden armatures are not evaluated: where a hand is hidden it stays as it was shown last, or as it will be."""
+    rows = last_valid(shown)
     return Motion(motion.poses[rows], motion.world[rows], motion.target, motion.parent)

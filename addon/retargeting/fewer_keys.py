@@ -57,3 +57,8 @@ def count_keys(channels: Mapping[Channel, Array | Component], frames: int) -> tu
     """How many keys channels have, and how many a key on every one of so many frames would be."""
     kept = sum(len(each.curve.rows) if isinstance(each, Component) else frames for each in channels.values())
     return kept, frames * len(channels)
+
+
+def describe(kept: int, whole: int) -> str:
+    """The end of a sentence about keys; empty where none were saved."""
+    return f" with {kept:,} keys instead of {whole:,}" if kept < whole else ""

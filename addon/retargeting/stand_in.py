@@ -60,12 +60,13 @@ def sample_rig(
     """
     names = list(dict.fromkeys(bones))
     motion = _empty_motion(names, len(frames))
+    moves = bool(hands) or moves_over_time(target, rig_layer.other_channels(target))
     with _stand_in(target) as (scene, copy):
-        _lighten(copy, names)
+        if moves:
+            _lighten(copy, names)
         if hands:
             keyed = {side: sorted({bone for bone, _, _ in values}) for side, values in hands.items()}
             rig_layer.write_layer(copy, frames, hands, keyed, weight=1.0, fade=0)
-        moves = bool(hands) or moves_over_time(target, rig_layer.other_channels(target))
         try:
             for row, frame in enumerate(frames if moves else frames[:1]):
                 scene.frame_set(int(frame))

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from dir_core import __version__
 from dir_core.camera import focal_length_from_field_of_view, make_camera_matrix
-from dir_core.conventions import SIDES, Side
+from dir_core.conventions import Side
 from dir_core.errors import ExchangeError, SettingsError
 from dir_core.exchange.settings import ImportSettings
-from dir_core.hand_model import HandModel
+from dir_core.hand_model import HandModel, describe_models
 from dir_core.take import SCHEMA, HandTrack, Take
 
 Array = NDArray[Any]
@@ -179,11 +179,7 @@ def describe_import(
             "content_hash": _hash_of(file),
         },
         "estimator": dict(estimator),
-        "hand_model": {
-            "name": models["right"].name,
-            "licence": models["right"].licence,
-            "digest": {side: models[side].digest for side in SIDES},
-        },
+        "hand_model": describe_models(models),
         "settings": asdict(settings),
         "history": [],
     }

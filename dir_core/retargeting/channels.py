@@ -48,7 +48,7 @@ def to_both_eulers(quaternion: Array, order: str) -> Array:
     cosine_first, sine_first = 1.0 - 2.0 * (x * x + y * y), sign * 2.0 * (z * y + turn * x)  # times the cosine
     cosine = np.hypot(sine_first, cosine_first)
     middle = np.arctan2(sine, cosine)
-    first = np.arctan2(sine_first, cosine_first)[_last_valid(cosine > _LOCKED)]
+    first = np.arctan2(sine_first, cosine_first)[last_valid(cosine > _LOCKED)]
     # The last angle is what the first one leaves over of axis j, also where both turn about one axis.
     kept, lost = np.cos(first), sign * np.sin(first)
     across = kept * 2.0 * (x * y - turn * z) - lost * 2.0 * (x * z + turn * y)
@@ -74,7 +74,7 @@ def to_axis_angle(quaternion: Array) -> Array:
     length = np.linalg.norm(quaternion[:, 1:], axis=1)
     turning = length > _STILL
     axis = np.where(turning[:, None], quaternion[:, 1:] / np.maximum(length, _STILL)[:, None], _DEFAULT_AXIS)
-    axis = rotations.make_continuous(axis[_last_valid(turning)])
+    axis = rotations.make_continuous(axis[last_valid(turning)])
     sine = np.sum(axis * quaternion[:, 1:], axis=1)
     return np.column_stack([np.unwrap(2.0 * np.arctan2(sine, quaternion[:, 0])), axis])
 
@@ -125,7 +125,7 @@ def _wrapped(angles: Array) -> Array:
     return (angles + np.pi) % (2.0 * np.pi) - np.pi
 
 
-def _last_valid(valid: Array) -> Array:
+def last_valid(valid: Array) -> Array:
     """[T] row of the last valid frame up to each frame; the first valid row where there is none yet."""
     first = valid.argmax() if valid.any() else 0
     return np.maximum.accumulate(np.where(valid, np.arange(len(valid)), first))

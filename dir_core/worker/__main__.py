@@ -14,10 +14,9 @@ from pathlib import Path
 
 from dir_core.errors import HandCaptureError
 from dir_core.worker.job import EventLog, cancelled, run_job
-from dir_core.worker.protocol import CANCEL, HEARTBEAT, LOG, Event, JobLock
+from dir_core.worker.protocol import CANCEL, HEARTBEAT, LOG, Event, JobLock, end_with_parent
 
 _CANCELLED_EXIT = 130
-_ORPHAN_EXIT = 131
 _POLL = 0.1  # seconds
 
 
@@ -38,7 +37,7 @@ def main(arguments: list[str]) -> int:
     except (HandCaptureError, OSError) as error:
         print(error, file=sys.stderr)
         return HandCaptureError.exit_code
-    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    threading.Thread(target=end_with_parent, name="parent", daemon=True).start()
     threading.Thread(target=_watch, args=(folder, lock, events), name="cancel", daemon=True).start()
     return run_job(folder, events)
 
@@ -50,15 +49,6 @@ def _log_into(path: Path) -> None:
         os.dup2(file, stream)
     os.close(file)
     faulthandler.enable()
-
-
-def _end_with_parent() -> None:
-    try:
-        while os.read(0, 4096):
-            pass
-    except OSError:  # there never was a standard input, so nobody waits for the result
-        pass
-    os._exit(_ORPHAN_EXIT)
 
 
 def _watch(folder: Path, lock: JobLock, events: EventLog) -> None:

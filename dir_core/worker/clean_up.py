@@ -40,9 +40,8 @@ from dir_core.worker.clean_up_client import (
     write_answer,
     write_error,
 )
-from dir_core.worker.protocol import JobLock, is_running
+from dir_core.worker.protocol import ORPHAN_EXIT, JobLock, is_running
 
-_ORPHAN_EXIT = 131
 _KEPT = 2  # raw takes in memory, so that going to and fro between two costs nothing
 _NEEDED: Final = ("scipy",)  # what the clean-up imports besides numpy, which this file could not be read without
 _YOUNG = 60.0  # seconds; a folder that is not locked yet may be one that is just being made
@@ -84,7 +83,7 @@ def _listen(home: Path, lock: JobLock, awake: threading.Event) -> None:
             awake.set()
     lock.release()
     shutil.rmtree(home, ignore_errors=True)
-    os._exit(_ORPHAN_EXIT)
+    os._exit(ORPHAN_EXIT)
 
 
 def _remove_left_overs(home: Path) -> None:

@@ -32,7 +32,7 @@ from dir_core.conventions import SIDES, Side
 from dir_core.errors import HandCaptureError, OutputError, SettingsError
 from dir_core.parts import DAMAGE
 from dir_core.take import Take, pack_take, unpack_take, write_whole
-from dir_core.worker.protocol import python_command, worker_environment
+from dir_core.worker.protocol import python_command, start_child
 
 Array = NDArray[Any]
 
@@ -298,16 +298,13 @@ class CleanUpClient:
             raise OutputError(f"Cannot write {home / LOG}: {error.strerror}; choose another folder.") from error
         with log:
             try:
-                self._process = subprocess.Popen(  # noqa: S603 - the command is ours
+                self._process = start_child(
                     python_command(self._python, MODULE, [home], self._paths),
                     stdin=subprocess.PIPE,
                     bufsize=0,
                     stdout=log,
                     stderr=log,
                     cwd=home,
-                    env=worker_environment(),
-                    start_new_session=True,  # Ctrl-C in Blender's terminal is not meant for it
-                    creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
                 )
             except OSError as error:
                 raise SettingsError(

@@ -26,7 +26,7 @@ from dir_core.clean_up.key_reduction import KeyReduction, ReducedCurve
 from dir_core.errors import HandCaptureError, OutputError, SettingsError
 from dir_core.retargeting.fewer_keys import Numbers, reduce_numbers
 from dir_core.take import write_whole
-from dir_core.worker.protocol import python_command, worker_environment
+from dir_core.worker.protocol import end_with_parent, python_command, start_child
 
 MODULE: Final = "dir_core.worker.key_reducer"
 
@@ -36,7 +36,6 @@ _THREADS: Final = 2  # numpy lets them run side by side
 _POLL: Final = 0.01  # seconds between two looks
 _ENDING: Final = 1.0  # seconds that a killed process gets to go
 _LAST_WORDS: Final = 300  # characters of the log that are told
-_ORPHAN_EXIT: Final = 131
 
 
 def reduce_aside(
@@ -81,7 +80,7 @@ def reduce_aside(
 
 def main(arguments: list[str]) -> int:
     """Answer the one request of a folder."""
-    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    threading.Thread(target=end_with_parent, name="parent", daemon=True).start()
     folder = Path(arguments[0])
     numbers, bounds = _read_numbers(folder)
     with (folder / _PROGRESS).open("ab", buffering=0) as progress:
@@ -98,13 +97,6 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _end_with_parent() -> None:
-    with suppress(OSError):
-        while os.read(0, 4096):
-            pass
-    os._exit(_ORPHAN_EXIT)
-
-
 def _start(
     folder: Path,
     numbers: Sequence[Numbers],
@@ -117,15 +109,12 @@ def _start(
     _write(folder / _NUMBERS, {"about": np.array(json.dumps(about)), **arrays})
     with (folder / _LOG).open("wb") as log:
         try:
-            return subprocess.Popen(  # noqa: S603 - the command is ours
+            return start_child(
                 python_command(python, MODULE, [folder.absolute()], paths),
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 cwd=folder.parent,
-                env=worker_environment(),
-                start_new_session=True,  # Ctrl-C in Blender's terminal is not meant for it
-                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
         except OSError as error:
             raise SettingsError(

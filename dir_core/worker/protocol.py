@@ -50,6 +50,9 @@ LOCK = "lock"
 HEARTBEAT = 1.0
 """Seconds between two touches of the lock file."""
 
+ORPHAN_EXIT = 131
+"""Exit code of a process that nobody waits for any more."""
+
 Stage = Literal["started", "preparing", "tracking", "paused", "fitting", "writing", "ended"]
 JobState = Literal["new", "running", "stopped", "cancelled", "failed", "done"]
 
@@ -433,6 +436,36 @@ def worker_environment(environment: Mapping[str, str] = os.environ) -> dict[str,
     }
 
 
+def start_child(
+    command: Sequence[str], environment: Mapping[str, str] = os.environ, **options: Any
+) -> "subprocess.Popen[bytes]":
+    """Start a process of this program beside Blender.
+
+    Args:
+        command: see `python_command`.
+        environment: for the process, before what is meant for another Python is taken out.
+        options: streams and folder, as `subprocess.Popen` takes them.
+
+    Raises:
+        OSError: the interpreter cannot be started.
+    """
+    return subprocess.Popen(  # noqa: S603 - the command is ours
+        command,
+        env=worker_environment(environment),
+        start_new_session=True,  # Ctrl-C in Blender's terminal is not meant for it
+        creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        **options,
+    )
+
+
+def end_with_parent() -> None:
+    """Wait for the end of standard input, as that means that nobody waits for this process any more, and end it."""
+    with suppress(OSError):  # there never was a standard input
+        while os.read(0, 4096):
+            pass
+    os._exit(ORPHAN_EXIT)
+
+
 def start_worker(
     python: str | os.PathLike[str],
     folder: Path,
@@ -461,15 +494,13 @@ def start_worker(
         raise OutputError(f"Cannot write {folder / LOG}: {error.strerror}; choose another folder.") from error
     with log:
         try:
-            return subprocess.Popen(  # noqa: S603 - the command is ours
+            return start_child(
                 worker_command(python, folder, paths),
+                environment,
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 cwd=folder,
-                env=worker_environment(environment),
-                start_new_session=True,  # Ctrl-C in Blender's terminal is not meant for the worker
-                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
         except OSError as error:
             raise SettingsError(

@@ -26,7 +26,7 @@ from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from dir_core.errors import GpuRuntimeError
-from dir_core.worker.protocol import CANCEL, is_running, python_command, set_flag, worker_environment
+from dir_core.worker.protocol import CANCEL, is_running, python_command, set_flag, start_child
 
 LOCKS = Path(__file__).parent / "locks"
 """The lock files that travel with the program; see locks/README.md of the repository."""
@@ -479,15 +479,12 @@ def start_process(
         raise GpuRuntimeError(f"Cannot write {log}: {error.strerror}; free it and try again.") from error
     with output:
         try:
-            return subprocess.Popen(  # noqa: S603 - the command is ours
+            return start_child(
                 python_command(python, module, arguments, paths),
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
                 cwd=log.parent,
-                env=worker_environment(),
-                start_new_session=True,  # Ctrl-C in Blender's terminal is not meant for it
-                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
         except OSError as error:
             raise GpuRuntimeError(

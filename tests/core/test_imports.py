@@ -45,7 +45,7 @@ LIGHT_MODULES = (
 ALLOWED_HEAVY = {
     "torch": ("hand_layer", "network", "evaluation", "training", "worker"),
     "cv2": ("footage", "detection", "network", "evaluation", "preview", "training", "worker"),
-    "ai_edge_litert": ("detection",),
+    "ai_edge_litert": ("detection", "training"),
     "safetensors": ("network",),
     "matplotlib": ("curves",),
     "tqdm": ("commands",),
