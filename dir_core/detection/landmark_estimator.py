@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from dir_core.conventions import Side
 from dir_core.detection import landmark_network, palm_detector
-from dir_core.detection.tracker import HandTracker, read_part, track_hands
+from dir_core.detection.clip_tracking import read_part, track_hands
+from dir_core.detection.tracker import HandTracker
 from dir_core.footage import Frame
 from dir_core.hand_model import HandModel
 from dir_core.landmarks import LandmarkClip
@@ -22,10 +23,16 @@ class LandmarkEstimator:
     licence = "Apache-2.0"
     hand_models: dict[Side, HandModel] | None = None
 
-    def __init__(self, mirrored: bool = False, box: tuple[float, float, float, float] | None = None):
+    def __init__(
+        self,
+        mirrored: bool = False,
+        box: tuple[float, float, float, float] | None = None,
+        two_hands: bool = True,
+    ):
         """See `HandTracker` for the arguments."""
         self._mirrored = mirrored
         self._box = box
+        self._two_hands = two_hands
         self.warnings: list[str] = []
         weights = palm_detector.WEIGHTS.read_bytes() + landmark_network.WEIGHTS.read_bytes()
         self.digest = hashlib.sha256(weights).hexdigest()
@@ -37,7 +44,7 @@ class LandmarkEstimator:
         parts: Parts | None = None,
     ) -> LandmarkClip:
         """Follow both hands through the frames of one clip."""
-        with HandTracker(self._mirrored, box=self._box) as tracker:
+        with HandTracker(self._mirrored, box=self._box, two_hands=self._two_hands) as tracker:
             return track_hands(frames, tracker, on_frame, parts)
 
     def read_part(self, part: Mapping[str, NDArray[Any]]) -> LandmarkClip:

@@ -3,25 +3,22 @@
 Sides belong to tracks, never to single frames: every frame adds to a track's evidence, and the sum decides.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields, replace
-from itertools import count, islice
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dir_core.conventions import KEYPOINT_BONES, KEYPOINTS
-from dir_core.detection.crop import Crop, crop_around_keypoints, whole_picture
+from dir_core.conventions import KEYPOINTS
+from dir_core.detection.crop import Crop, whole_picture
+from dir_core.detection.hand_distances import gap, is_covered, is_near, is_over, is_same_hand, is_usable, next_crop
 from dir_core.detection.interpreter import allowed_threads
 from dir_core.detection.landmark_network import HandLandmarks, LandmarkNetwork
 from dir_core.detection.palm_detector import Palm, PalmDetector
-from dir_core.errors import FootageError
-from dir_core.footage import Frame
-from dir_core.landmarks import HandLandmarkTrack, LandmarkClip
-from dir_core.parts import Parts
+from dir_core.detection.sides import SHORTEST_RUN, Sighting
 
 Array = NDArray[Any]
 
@@ -29,7 +26,6 @@ _MIN_PRESENCE = 0.5  # MediaPipe's threshold for keeping a track
 _DOUBTED_PRESENCE = 0.8  # below it another crop may see the hand better
 _BETTER_PRESENCE = 0.1  # how much surer another crop must be to be taken
 _MIN_PRESENCE_RESCUE = 0.7  # tiles and rotations find more, also more that is no hand
-_SMALLEST_CROP = 12.0  # pixels; below that a crop holds nothing to see
 
 # Search for missing hands: the palm network on the whole picture and on at most one tile a frame.
 _EAGER_TIME = 0.5  # seconds after a loss (or the start) during which every frame is searched
@@ -41,8 +37,6 @@ _BOX_ANGLES = (0.0, np.pi, 0.5 * np.pi, -0.5 * np.pi)  # of the user's box; palm
 _RESUME_TIME = 0.4  # seconds after a loss during which a hand near the same place is the same track
 
 # Distances between two skeletons, in hand scales (the longer of wrist to middle base and index to pinky base).
-_SAME_POINTS = 0.3
-_SAME_SHAPE = 0.25
 _TOUCH = 0.25
 _PART = 0.35  # hands that touch count as touching until they are this far apart
 _VANISH = 0.6  # a hand that was lost this near to the other one vanished behind or in it
@@ -50,32 +44,7 @@ _MERGED_TIME = 5.0  # seconds for which it then counts as touching it
 
 _TOUCH_CONFIDENCE = 0.5
 _OUTSIDE_CONFIDENCE = 0.3
-_WRONG_SIDE_CONFIDENCE = 0.5  # where the handedness of a frame speaks against the side of the track
 _TOUCH_EVIDENCE = 0.2  # handedness is not to be believed where hands touch
-
-_SHORTEST_RUN = 3  # frames in a row; shorter runs are kept only if the network was sure
-_SURE_PRESENCE = 0.9
-
-_TRACK_NAMES = tuple(each.name for each in fields(HandLandmarkTrack))
-
-_CHUNK = 32  # frames that are kept together: about a second of work is all that a stopped capture loses
-
-
-@dataclass(frozen=True, eq=False)
-class Sighting:
-    """One tracked hand in one frame, before it has a side.
-
-    Attributes:
-        track: number of the track, the same from frame to frame.
-        landmarks: what the network saw.
-        confidence: [21] float32 in 0..1.
-        right_evidence: -1..1, how much this frame speaks for the anatomical right hand.
-    """
-
-    track: int
-    landmarks: HandLandmarks
-    confidence: Array
-    right_evidence: float
 
 
 @dataclass(eq=False)
@@ -107,6 +76,7 @@ class HandTracker:
         mirrored: bool = False,
         threads: int | None = None,
         box: tuple[float, float, float, float] | None = None,
+        two_hands: bool = True,
     ):
         """Load the networks.
 
@@ -118,6 +88,7 @@ class HandTracker:
             box: x, y, width and height in pixels around both hands where the clip starts, for hands that are too small
                 or too odd to be found in the whole picture. For the first half second hands are looked for in it
                 alone; later, whenever a hand is missing, also in it, where it was drawn and where hands were last.
+            two_hands: ask the networks made for hands that touch or hide each other wherever two hands are near.
         """
         self.mirrored = mirrored
         threads = allowed_threads(2) if threads is None else threads
@@ -188,8 +159,8 @@ class HandTracker:
         return {
             "tracker/counts": np.array([(each.number, each.frames, each.doubted) for each in tracks], np.int64),
             "tracker/values": np.array([_values(each) for each in tracks], np.float64),
-            "tracker/keypoints_2d": _stack([each.seen.keypoints_2d for each in tracks], 2),
-            "tracker/world": _stack([each.seen.world for each in tracks], 3),
+            "tracker/keypoints_2d": stack_points([each.seen.keypoints_2d for each in tracks], 2),
+            "tracker/world": stack_points([each.seen.world for each in tracks], 3),
             "tracker/losses": np.array([loss.time for loss in self._losses], np.float64),
             "tracker/clocks": np.array([np.nan if clock is None else clock for clock in clocks], np.float64),
             "tracker/place": np.array(self._place, np.float64),
@@ -229,20 +200,20 @@ class HandTracker:
             doubted = track.doubted + 1 if first.presence < _DOUBTED_PRESENCE else 0
             # A hand may stay half hidden for long: after a few frames look only now and then.
             landmarks = self._look_again(image, track, first) if doubted in (1, 2, 3) or doubted % 4 == 1 else first
-            crop = _next_crop(landmarks)
-            if landmarks.presence < _MIN_PRESENCE or not _is_usable(crop, image):
+            crop = next_crop(landmarks)
+            if landmarks.presence < _MIN_PRESENCE or not is_usable(crop, image):
                 self._losses.append(_Loss(track, time))
             else:
                 motion = (crop.x - track.crop.x, crop.y - track.crop.y)
                 frames = track.frames + 1
                 kept.append(replace(track, crop=crop, seen=landmarks, motion=motion, frames=frames, doubted=doubted))
-        if len(kept) == 2 and _is_same_hand(kept[0].seen, kept[1].seen):
+        if len(kept) == 2 and is_same_hand(kept[0].seen, kept[1].seen):
             stays, goes = self._settle_duplicate(kept[0], kept[1])
             before = next(track for track in self._tracks if track.number == goes.number)
             self._losses.append(_Loss(before, time))
             kept = [stays]
         if len(self._tracks) == 2 and len(kept) == 1:
-            vanished = _gap(self._tracks[0].seen, self._tracks[1].seen) < _VANISH
+            vanished = gap(self._tracks[0].seen, self._tracks[1].seen) < _VANISH
             self._merged_since = time if vanished else None
         self._tracks = kept
 
@@ -250,10 +221,10 @@ class HandTracker:
         """Fast hands leave the crop of the last frame: try the crop moved on, then palms nearby; the surest wins."""
         others = [each.crop for each in self._tracks if each is not track]
         crops = [replace(track.crop, x=track.crop.x + track.motion[0], y=track.crop.y + track.motion[1])]
-        crops += [palm.crop for palm in self._find_palms(image) if _is_near(palm.crop, track.crop)]
+        crops += [palm.crop for palm in self._find_palms(image) if is_near(palm.crop, track.crop)]
         best = first
         for crop in crops:
-            if _is_usable(crop, image) and not any(_is_covered(crop, other) for other in others):
+            if is_usable(crop, image) and not any(is_covered(crop, other) for other in others):
                 seen = self._networks[0].locate(image, crop)
                 if seen.presence > best.presence + _BETTER_PRESENCE:
                     best = seen
@@ -281,7 +252,7 @@ class HandTracker:
         newest = max((loss.time for loss in self._losses), default=since)
         absent = time - max(since, newest)
         period = 0.0 if absent <= _EAGER_TIME else _CALM_PERIOD if absent <= _IDLE_AFTER else _IDLE_PERIOD
-        rescue_wanted = any(time > loss.time and loss.track.frames >= _SHORTEST_RUN for loss in self._losses)
+        rescue_wanted = any(time > loss.time and loss.track.frames >= SHORTEST_RUN for loss in self._losses)
         self._rescue_step = self._rescue_step + 1 if rescue_wanted else 0
         eager = period == 0.0
         rescue_turn = rescue_wanted and (eager or self._rescue_step % 2 == 1)
@@ -311,7 +282,7 @@ class HandTracker:
 
     def _rescue(self, image: Array, size: tuple[int, int], time: float) -> None:
         """Look once more where a hand was lost: closer, turned, or in one half of the picture."""
-        lost = max(self._losses, key=lambda loss: (loss.track.frames >= _SHORTEST_RUN, loss.time)).track.crop
+        lost = max(self._losses, key=lambda loss: (loss.track.frames >= SHORTEST_RUN, loss.time)).track.crop
         tiles = [
             replace(lost, size=2.0 * lost.size),
             Crop(lost.x, lost.y, 2.0 * lost.size),
@@ -329,19 +300,19 @@ class HandTracker:
         for palm in palms:
             if len(self._tracks) == 2:
                 return
-            if any(_is_covered(palm.crop, track.crop) for track in self._tracks) or not _is_usable(palm.crop, image):
+            if any(is_covered(palm.crop, track.crop) for track in self._tracks) or not is_usable(palm.crop, image):
                 continue
             seen = self._networks[0].locate(image, palm.crop)
-            crop = _next_crop(seen)
-            if seen.presence < min_presence or not _is_usable(crop, image):
+            crop = next_crop(seen)
+            if seen.presence < min_presence or not is_usable(crop, image):
                 continue
             # A newcomer on top of a followed hand is refused whatever its handedness says.
-            if any(_is_over(seen, track.seen) for track in self._tracks):
+            if any(is_over(seen, track.seen) for track in self._tracks):
                 continue
             self._begin(crop, seen, time)
 
     def _begin(self, crop: Crop, seen: HandLandmarks, time: float) -> None:
-        near = [loss for loss in self._losses if time - loss.time < _RESUME_TIME and _is_near(crop, loss.track.crop)]
+        near = [loss for loss in self._losses if time - loss.time < _RESUME_TIME and is_near(crop, loss.track.crop)]
         if len(near) == 1 and near[0].track.evidence * self._right_evidence(seen) >= 0:
             loss = near[0]
             self._losses.remove(loss)
@@ -360,7 +331,7 @@ class HandTracker:
 
     def _are_touching(self, time: float) -> bool:
         if len(self._tracks) == 2:
-            return _gap(self._tracks[0].seen, self._tracks[1].seen) < (_PART if self._touching else _TOUCH)
+            return gap(self._tracks[0].seen, self._tracks[1].seen) < (_PART if self._touching else _TOUCH)
         if not self._tracks or self._merged_since is None:
             return False
         return time - self._merged_since < _MERGED_TIME
@@ -384,298 +355,15 @@ class HandTracker:
         return sightings
 
 
-@dataclass(frozen=True, eq=False)
-class _Tracked:
-    """What the tracker saw in some frames of a clip, in order."""
-
-    time: list[float] = field(default_factory=list)
-    frame: list[int] = field(default_factory=list)
-    touching: list[bool] = field(default_factory=list)
-    sightings: list[list[Sighting]] = field(default_factory=list)
-
-    def extend(self, other: "_Tracked") -> None:
-        self.time.extend(other.time)
-        self.frame.extend(other.frame)
-        self.touching.extend(other.touching)
-        self.sightings.extend(other.sightings)
-
-
-def track_hands(
-    frames: Iterable[Frame],
-    tracker: HandTracker,
-    on_frame: Callable[[int], None] | None = None,
-    parts: Parts | None = None,
-) -> LandmarkClip:
-    """Follow the hands through a clip, then decide the sides of all tracks at once.
-
-    Args:
-        frames: in order; only one picture is held at a time.
-        tracker: a fresh one.
-        on_frame: called with the number of frames done so far, after each.
-        parts: where chunks of frames are kept with the tracker's state after them. Chunks that are there already
-            are passed by without asking the networks, and the result is the same to the last bit.
-
-    Raises:
-        FootageError: the frames are not those that the parts were made from; the parts are thrown away.
-    """
-    whole, evidence = _Tracked(), dict[int, float]()
-    coming = iter(frames)
-    for number in count():
-        part = parts.load(number) if parts else None
-        done = len(whole.time)
-        if parts and part is not None:
-            chunk = _unpack(part)
-            if not _pass_by(coming, chunk, done, on_frame):
-                parts.remove()
-                raise FootageError(
-                    "The footage is decoded into other frames than before, "
-                    "so what was finished was thrown away: capture again."
-                )
-            tracker.restore(part)
-        else:
-            chunk = _follow(islice(coming, _CHUNK), tracker, done, on_frame)
-        whole.extend(chunk)
-        for sighting in (each for sightings in chunk.sightings for each in sightings):
-            evidence[sighting.track] = evidence.get(sighting.track, 0.0) + sighting.right_evidence
-        if part is None and parts and chunk.time:
-            hands = _give_sides(chunk.sightings, evidence, tracker.mirrored)
-            parts.save(number, {**_pack(chunk), **_both(hands), **tracker.state()})
-        if len(chunk.time) < _CHUNK:
-            break
-    left, right = label_tracks(whole.sightings, tracker.mirrored)
-    return LandmarkClip(
-        np.array(whole.time, np.float64),
-        np.array(whole.frame, np.int64),
-        left,
-        right,
-        np.array(whole.touching, np.bool_),
-    )
-
-
-def _follow(
-    frames: Iterator[Frame], tracker: HandTracker, done: int, on_frame: Callable[[int], None] | None
-) -> _Tracked:
-    """Ask the networks about the next frames."""
-    chunk = _Tracked()
-    for frame in frames:
-        sightings, touching = tracker.follow(frame.image, frame.time)
-        chunk.extend(_Tracked([frame.time], [frame.index], [touching], [sightings]))
-        if on_frame:
-            on_frame(done + len(chunk.time))
-    return chunk
-
-
-def _pass_by(frames: Iterator[Frame], chunk: _Tracked, done: int, on_frame: Callable[[int], None] | None) -> bool:
-    """Decode the frames of a finished chunk, only to get behind them; False if other frames come."""
-    for row, known in enumerate(zip(chunk.frame, chunk.time, strict=True)):
-        frame = next(frames, None)
-        if frame is None or (frame.index, frame.time) != known:
-            return False
-        if on_frame:
-            on_frame(done + row + 1)
-    return True
-
-
 def _values(track: _Track) -> tuple[float, ...]:
     crop, seen = track.crop, track.seen
     place = (crop.x, crop.y, crop.size, crop.angle)
     return (*place, *track.motion, track.evidence, seen.presence, seen.right_score)
 
 
-def _stack(points: list[Array], axes: int) -> Array:
+def stack_points(points: list[Array], axes: int) -> Array:
+    """Key points of any number of hands as one array [N, 21, axes] float32."""
     return np.array(points, np.float32).reshape(-1, len(KEYPOINTS), axes)
-
-
-def _pack(chunk: _Tracked) -> dict[str, Array]:
-    """A chunk as arrays: [T] of its frames, and one row a sighting."""
-    rows = [(row, each) for row, sightings in enumerate(chunk.sightings) for each in sightings]
-    found = [each for _, each in rows]
-    values = [(each.landmarks.presence, each.landmarks.right_score, each.right_evidence) for each in found]
-    return {
-        "time": np.array(chunk.time, np.float64),
-        "frame": np.array(chunk.frame, np.int64),
-        "touching": np.array(chunk.touching, np.bool_),
-        "sighting/row": np.array([row for row, _ in rows], np.int64),
-        "sighting/track": np.array([each.track for each in found], np.int64),
-        "sighting/values": np.array(values, np.float64),
-        "sighting/keypoints_2d": _stack([each.landmarks.keypoints_2d for each in found], 2),
-        "sighting/world": _stack([each.landmarks.world for each in found], 3),
-        "sighting/confidence": np.array([each.confidence for each in found], np.float32),
-    }
-
-
-def _unpack(part: Mapping[str, Array]) -> _Tracked:
-    sightings: list[list[Sighting]] = [[] for _ in part["time"]]
-    for index, (row, track) in enumerate(
-        zip(part["sighting/row"].tolist(), part["sighting/track"].tolist(), strict=True)
-    ):
-        presence, right_score, evidence = part["sighting/values"][index].tolist()
-        points, world = part["sighting/keypoints_2d"][index], part["sighting/world"][index]
-        landmarks = HandLandmarks(points, world, presence, right_score)
-        sightings[row].append(Sighting(track, landmarks, part["sighting/confidence"][index], evidence))
-    return _Tracked(part["time"].tolist(), part["frame"].tolist(), part["touching"].tolist(), sightings)
-
-
-def _both(hands: tuple[HandLandmarkTrack, HandLandmarkTrack]) -> dict[str, Array]:
-    """Left and right [T, 2, ...] as far as the sides are known by now: for those who look on, not to go on from."""
-    return {name: np.stack([getattr(hand, name) for hand in hands], axis=1) for name in _TRACK_NAMES}
-
-
-def read_part(part: Mapping[str, Array]) -> LandmarkClip:
-    """Both hands of a part that `track_hands` kept, as far as their sides were known by then."""
-    left, right = (HandLandmarkTrack(**{name: part[name][:, hand] for name in _TRACK_NAMES}) for hand in (0, 1))
-    return LandmarkClip(part["time"], part["frame"], left, right, part["touching"])
-
-
-def label_tracks(seen: list[list[Sighting]], mirrored: bool = False) -> tuple[HandLandmarkTrack, HandLandmarkTrack]:
-    """Give every track of a clip one side, by all of its evidence; at most one left and one right hand a frame.
-
-    The track with the most evidence chooses first. A track whose side is taken for some of its frames either
-    loses those frames or takes the other side, whichever contradicts less. In frames whose handedness speaks
-    against the side, the confidence is lowered by up to half.
-
-    Args:
-        seen: the sightings of every frame, as `HandTracker.follow` gives them.
-        mirrored: as the tracker was told.
-
-    Returns:
-        The left and the right hand.
-    """
-    own: dict[int, list[float]] = {}
-    for sighting in (each for sightings in seen for each in sightings):
-        own.setdefault(sighting.track, []).append(sighting.right_evidence)
-    return _give_sides(seen, {track: sum(evidence) for track, evidence in own.items()}, mirrored)
-
-
-def _give_sides(
-    seen: list[list[Sighting]], evidence: Mapping[int, float], mirrored: bool
-) -> tuple[HandLandmarkTrack, HandLandmarkTrack]:
-    """`label_tracks` with the evidence for the right hand of each track, which may come from more frames."""
-    frames_of: dict[int, list[int]] = {}
-    sighting_of: dict[int, list[Sighting]] = {}
-    for index, sightings in enumerate(seen):
-        for sighting in sightings:
-            frames_of.setdefault(sighting.track, []).append(index)
-            sighting_of.setdefault(sighting.track, []).append(sighting)
-    hands = {"left": _empty_track(len(seen)), "right": _empty_track(len(seen))}
-    for track in sorted(frames_of, key=lambda number: (-abs(evidence[number]), number)):
-        kept = _drop_flashes(frames_of[track], sighting_of[track], min(_SHORTEST_RUN, len(seen)))
-        if not kept:
-            continue
-        frames, found = np.array([frame for frame, _ in kept]), [sighting for _, sighting in kept]
-        own, other = ("right", "left") if evidence[track] > 0 else ("left", "right")
-        taken_own, taken_other = hands[own].observed[frames], hands[other].observed[frames]
-        stays = taken_own.sum() <= abs(evidence[track]) + taken_other.sum()
-        side, taken = (own, taken_own) if stays else (other, taken_other)
-        trust = np.array([_side_trust(each.landmarks, side == "right", mirrored) for each in found], np.float32)
-        _write(
-            hands[side],
-            frames[~taken],
-            [each for each, gone in zip(found, taken, strict=True) if not gone],
-            trust[~taken],
-            mirrored,
-        )
-    return hands["left"], hands["right"]
-
-
-def _drop_flashes(frames: list[int], found: list[Sighting], shortest: int) -> list[tuple[int, Sighting]]:
-    """Leave out runs of consecutive frames that are short and never sure: most of them show no hand."""
-    kept: list[tuple[int, Sighting]] = []
-    run: list[tuple[int, Sighting]] = []
-    for place, (frame, sighting) in enumerate(zip(frames, found, strict=True)):
-        run.append((frame, sighting))
-        if place + 1 == len(frames) or frames[place + 1] != frame + 1:
-            sure = max(each.landmarks.presence for _, each in run) >= _SURE_PRESENCE
-            kept += run if sure or len(run) >= shortest else []
-            run = []
-    return kept
-
-
-def _empty_track(count: int) -> HandLandmarkTrack:
-    points = len(KEYPOINTS)
-    return HandLandmarkTrack(
-        keypoints_2d=np.zeros((count, points, 2), np.float32),
-        keypoints_3d=np.zeros((count, points, 3), np.float32),
-        confidence=np.zeros((count, points), np.float32),
-        observed=np.zeros(count, np.bool_),
-    )
-
-
-def _write(hand: HandLandmarkTrack, frames: Array, found: list[Sighting], trust: Array, mirrored: bool) -> None:
-    unmirror = np.array([-1.0, 1.0, 1.0], np.float32) if mirrored else np.float32(1.0)
-    for frame, sighting, factor in zip(frames, found, trust, strict=True):
-        hand.keypoints_2d[frame] = sighting.landmarks.keypoints_2d
-        hand.keypoints_3d[frame] = sighting.landmarks.world * unmirror
-        hand.confidence[frame] = sighting.confidence * factor
-        hand.observed[frame] = True
-
-
-def _side_trust(seen: HandLandmarks, right: bool, mirrored: bool) -> float:
-    """Factor on the confidence: 1 where the handedness agrees with the side, less where it speaks against it."""
-    agreement = seen.right_score if right != mirrored else 1.0 - seen.right_score
-    return _WRONG_SIDE_CONFIDENCE + (1.0 - _WRONG_SIDE_CONFIDENCE) * min(max(agreement, 0.0), 1.0)
-
-
-# --- distances between hands and crops -----------------------------------------------------------------------
-
-_BONES = np.array(KEYPOINT_BONES)
-
-
-def _scale(points: Array) -> float:
-    """Length of the palm in pixels; the width counts when the hand points at the camera."""
-    length, width = np.linalg.norm(points[[9, 17]] - points[[0, 5]], axis=-1)
-    return max(float(length), float(width), 1.0)
-
-
-def _outline(points: Array) -> Array:
-    """Key points and the middles of the bones, [41, 2]."""
-    return np.concatenate([points, 0.5 * (points[_BONES[:, 0]] + points[_BONES[:, 1]])])
-
-
-def _distances(a: Array, b: Array) -> Array:
-    """Distances between two outlines in mean hand scales, [41, 41]."""
-    between = np.linalg.norm(_outline(a)[:, None] - _outline(b)[None], axis=-1)
-    return between / (0.5 * (_scale(a) + _scale(b)))
-
-
-def _gap(a: HandLandmarks, b: HandLandmarks) -> float:
-    """The smallest distance between two skeletons, in hand scales."""
-    return float(_distances(a.keypoints_2d, b.keypoints_2d).min())
-
-
-def _is_over(a: HandLandmarks, b: HandLandmarks) -> bool:
-    """Whether two skeletons cover the same part of the picture."""
-    distances = _distances(a.keypoints_2d, b.keypoints_2d)
-    return bool(0.5 * (distances.min(axis=0).mean() + distances.min(axis=1).mean()) < _SAME_SHAPE)
-
-
-def _is_same_hand(a: HandLandmarks, b: HandLandmarks) -> bool:
-    """Whether two skeletons lie on one hand: point on point, or one over the other with the same handedness."""
-    pointwise = np.linalg.norm(a.keypoints_2d - b.keypoints_2d, axis=-1).mean()
-    if pointwise < _SAME_POINTS * 0.5 * (_scale(a.keypoints_2d) + _scale(b.keypoints_2d)):
-        return True
-    return (a.right_score > 0.5) == (b.right_score > 0.5) and _is_over(a, b)
-
-
-def _is_covered(candidate: Crop, tracked: Crop) -> bool:
-    """Whether a palm is the one that a track already follows, so that the landmark network need not be asked."""
-    close = np.hypot(candidate.x - tracked.x, candidate.y - tracked.y) < 0.2 * tracked.size
-    return bool(close) and 0.5 < candidate.size / tracked.size < 2.0
-
-
-def _is_near(crop: Crop, lost: Crop) -> bool:
-    return bool(np.hypot(crop.x - lost.x, crop.y - lost.y) < 0.75 * lost.size) and 0.4 < crop.size / lost.size < 2.5
-
-
-def _is_usable(crop: Crop, image: Array) -> bool:
-    """Whether a crop is large enough and its centre not far outside the picture."""
-    height, width = image.shape[:2]
-    margin = 0.25 * crop.size
-    return crop.size >= _SMALLEST_CROP and -margin <= crop.x <= width + margin and -margin <= crop.y <= height + margin
-
-
-def _next_crop(seen: HandLandmarks) -> Crop:
-    return crop_around_keypoints(seen.keypoints_2d.astype(np.float64))
 
 
 def _square_around(box: tuple[float, float, float, float]) -> Crop:

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dir_core.conventions import SIDES, Side
-from dir_core.detection.tracker import HandTracker, Sighting
+from dir_core.detection.sides import Sighting
+from dir_core.detection.tracker import HandTracker
 from dir_core.footage import Frame
 from dir_core.network.crop import HANDS_SHARE, crop_around
 

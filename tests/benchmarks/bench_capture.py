@@ -15,9 +15,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from dir_core.detection.clip_tracking import track_hands
 from dir_core.detection.landmark_network import LandmarkNetwork
 from dir_core.detection.palm_detector import PalmDetector
-from dir_core.detection.tracker import HandTracker, track_hands
+from dir_core.detection.tracker import HandTracker
 from dir_core.footage import open_footage
 
 

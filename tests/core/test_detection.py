@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from dir_core.detection import fetch_weights
+from dir_core.detection.clip_tracking import track_hands
 from dir_core.detection.crop import Crop, crop_around_keypoints, cut_out, to_image, turn_directions, whole_picture
 from dir_core.detection.landmark_network import LandmarkNetwork
 from dir_core.detection.palm_detector import PalmDetector
-from dir_core.detection.tracker import HandTracker, track_hands
+from dir_core.detection.tracker import HandTracker
 from dir_core.errors import HandCaptureError
 from dir_core.footage import Frame, open_footage
 

@@ -27,7 +27,8 @@ from dir_core.capture import CaptureSettings, capture_take, choose_hand_models  
 from dir_core.cli import main  # noqa: E402
 from dir_core.conventions import SIDES, Side  # noqa: E402
 from dir_core.detection.landmark_network import HandLandmarks  # noqa: E402
-from dir_core.detection.tracker import HandTracker, Sighting  # noqa: E402
+from dir_core.detection.sides import Sighting  # noqa: E402
+from dir_core.detection.tracker import HandTracker  # noqa: E402
 from dir_core.errors import CheckpointError, SettingsError  # noqa: E402
 from dir_core.estimator import make_estimator  # noqa: E402
 from dir_core.fitting.posed_clip import place_hands  # noqa: E402

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from dir_core.conventions import SIDES
+from dir_core.detection.clip_tracking import track_hands
 from dir_core.detection.landmark_network import HandLandmarks
-from dir_core.detection.tracker import HandTracker, Sighting, label_tracks, track_hands
+from dir_core.detection.sides import Sighting, label_tracks
+from dir_core.detection.tracker import HandTracker
 from dir_core.errors import FootageError, SettingsError
 from dir_core.estimator import make_estimator
 from dir_core.footage import Frame, open_footage

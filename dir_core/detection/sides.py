@@ -1,0 +1,125 @@
+"""Decides which track is the left and which the right hand, from the evidence of all of their frames."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dir_core.conventions import KEYPOINTS
+from dir_core.detection.landmark_network import HandLandmarks
+from dir_core.landmarks import HandLandmarkTrack
+
+Array = NDArray[Any]
+
+_WRONG_SIDE_CONFIDENCE = 0.5  # where the handedness of a frame speaks against the side of the track
+
+SHORTEST_RUN = 3  # frames in a row; shorter runs are kept only if the network was sure
+_SURE_PRESENCE = 0.9
+
+
+@dataclass(frozen=True, eq=False)
+class Sighting:
+    """One tracked hand in one frame, before it has a side.
+
+    Attributes:
+        track: number of the track, the same from frame to frame.
+        landmarks: what the network saw.
+        confidence: [21] float32 in 0..1.
+        right_evidence: -1..1, how much this frame speaks for the anatomical right hand.
+    """
+
+    track: int
+    landmarks: HandLandmarks
+    confidence: Array
+    right_evidence: float
+
+
+def label_tracks(seen: list[list[Sighting]], mirrored: bool = False) -> tuple[HandLandmarkTrack, HandLandmarkTrack]:
+    """Give every track of a clip one side, by all of its evidence; at most one left and one right hand a frame.
+
+    The track with the most evidence chooses first. A track whose side is taken for some of its frames either
+    loses those frames or takes the other side, whichever contradicts less. In frames whose handedness speaks
+    against the side, the confidence is lowered by up to half.
+
+    Args:
+        seen: the sightings of every frame, as `HandTracker.follow` gives them.
+        mirrored: as the tracker was told.
+
+    Returns:
+        The left and the right hand.
+    """
+    own: dict[int, list[float]] = {}
+    for sighting in (each for sightings in seen for each in sightings):
+        own.setdefault(sighting.track, []).append(sighting.right_evidence)
+    return give_sides(seen, {track: sum(evidence) for track, evidence in own.items()}, mirrored)
+
+
+def give_sides(
+    seen: list[list[Sighting]], evidence: Mapping[int, float], mirrored: bool
+) -> tuple[HandLandmarkTrack, HandLandmarkTrack]:
+    """`label_tracks` with the evidence for the right hand of each track, which may come from more frames."""
+    frames_of: dict[int, list[int]] = {}
+    sighting_of: dict[int, list[Sighting]] = {}
+    for index, sightings in enumerate(seen):
+        for sighting in sightings:
+            frames_of.setdefault(sighting.track, []).append(index)
+            sighting_of.setdefault(sighting.track, []).append(sighting)
+    hands = {"left": _empty_track(len(seen)), "right": _empty_track(len(seen))}
+    for track in sorted(frames_of, key=lambda number: (-abs(evidence[number]), number)):
+        kept = _drop_flashes(frames_of[track], sighting_of[track], min(SHORTEST_RUN, len(seen)))
+        if not kept:
+            continue
+        frames, found = np.array([frame for frame, _ in kept]), [sighting for _, sighting in kept]
+        own, other = ("right", "left") if evidence[track] > 0 else ("left", "right")
+        taken_own, taken_other = hands[own].observed[frames], hands[other].observed[frames]
+        stays = taken_own.sum() <= abs(evidence[track]) + taken_other.sum()
+        side, taken = (own, taken_own) if stays else (other, taken_other)
+        trust = np.array([_side_trust(each.landmarks, side == "right", mirrored) for each in found], np.float32)
+        _write(
+            hands[side],
+            frames[~taken],
+            [each for each, gone in zip(found, taken, strict=True) if not gone],
+            trust[~taken],
+            mirrored,
+        )
+    return hands["left"], hands["right"]
+
+
+def _drop_flashes(frames: list[int], found: list[Sighting], shortest: int) -> list[tuple[int, Sighting]]:
+    """Leave out runs of consecutive frames that are short and never sure: most of them show no hand."""
+    kept: list[tuple[int, Sighting]] = []
+    run: list[tuple[int, Sighting]] = []
+    for place, (frame, sighting) in enumerate(zip(frames, found, strict=True)):
+        run.append((frame, sighting))
+        if place + 1 == len(frames) or frames[place + 1] != frame + 1:
+            sure = max(each.landmarks.presence for _, each in run) >= _SURE_PRESENCE
+            kept += run if sure or len(run) >= shortest else []
+            run = []
+    return kept
+
+
+def _empty_track(count: int) -> HandLandmarkTrack:
+    points = len(KEYPOINTS)
+    return HandLandmarkTrack(
+        keypoints_2d=np.zeros((count, points, 2), np.float32),
+        keypoints_3d=np.zeros((count, points, 3), np.float32),
+        confidence=np.zeros((count, points), np.float32),
+        observed=np.zeros(count, np.bool_),
+    )
+
+
+def _write(hand: HandLandmarkTrack, frames: Array, found: list[Sighting], trust: Array, mirrored: bool) -> None:
+    unmirror = np.array([-1.0, 1.0, 1.0], np.float32) if mirrored else np.float32(1.0)
+    for frame, sighting, factor in zip(frames, found, trust, strict=True):
+        hand.keypoints_2d[frame] = sighting.landmarks.keypoints_2d
+        hand.keypoints_3d[frame] = sighting.landmarks.world * unmirror
+        hand.confidence[frame] = sighting.confidence * factor
+        hand.observed[frame] = True
+
+
+def _side_trust(seen: HandLandmarks, right: bool, mirrored: bool) -> float:
+    """Factor on the confidence: 1 where the handedness agrees with the side, less where it speaks against it."""
+    agreement = seen.right_score if right != mirrored else 1.0 - seen.right_score
+    return _WRONG_SIDE_CONFIDENCE + (1.0 - _WRONG_SIDE_CONFIDENCE) * min(max(agreement, 0.0), 1.0)
