@@ -974,7 +974,7 @@ def build_wheel(python: Path, folder: Path) -> Path:
     source, wheels = folder / "source", folder / "wheels"
     source.mkdir()
     # The scripts that made the assets need torch and Blender; whoever wants them has the repository.
-    ignored = shutil.ignore_patterns("__pycache__", "*.pyc", "build_*.py", "demo")
+    ignored = shutil.ignore_patterns("__pycache__", "*.pyc", "build_*.py", "demo", "second_hand")
     for name in ("dir_core", "blender_assets"):
         shutil.copytree(ROOT / name, source / name, ignore=ignored)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
