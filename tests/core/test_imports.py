@@ -44,10 +44,11 @@ LIGHT_MODULES = (
 
 ALLOWED_HEAVY = {
     "torch": ("hand_layer", "network", "evaluation", "training", "worker"),
-    "cv2": ("footage", "detection", "network", "evaluation", "preview", "training", "worker"),
+    "cv2": ("footage", "movie_files", "detection", "network", "evaluation", "preview", "training", "worker"),
     "ai_edge_litert": ("detection", "training"),
-    "safetensors": ("network",),
-    "matplotlib": ("curves",),
+    "safetensors": ("network", "training"),
+    "matplotlib": ("curves", "training"),
+    "moderngl": ("training",),
     "tqdm": ("commands",),
     "ray": ("batch",),
     "pickle": ("array_pickle",),
