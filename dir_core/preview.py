@@ -1,5 +1,6 @@
 """Pictures of a take: the posed hands drawn over the footage, as a movie and as a contact sheet. Needs cv2."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +12,10 @@ from numpy.typing import NDArray
 
 from dir_core.camera import project
 from dir_core.conventions import KEYPOINT_BONES, SIDES, Side
-from dir_core.errors import OutputError
 from dir_core.footage import Frame, open_footage
 from dir_core.hand_model import HandModel
-from dir_core.take import Take, write_whole
+from dir_core.movie_files import MovieWriter, write_sheet
+from dir_core.take import Take
 
 Array = NDArray[Any]
 
@@ -92,29 +93,18 @@ def write_preview(
     """
     wanted = set(_sheet_rows(len(take)))
     cells: list[Array] = []
-    writer: cv2.VideoWriter | None = None
-    temporary = movie.with_name(f".{movie.stem}.part.mp4") if movie else None
-    try:
+    with contextlib.ExitStack() as stack:
+        writer = stack.enter_context(MovieWriter(movie, _frame_rate(take))) if movie else None
         for row, frame in _frames_of(take, footage_path, frame_rate):
-            if movie is None and row not in wanted:
+            if writer is None and row not in wanted:
                 continue
             picture = draw_hands(frame.image, take, models, row)
             if row in wanted:
                 cells.append(_sheet_cell(picture, float(take.time[row])))
-            if temporary is not None:
-                writer = writer or _open_writer(temporary, picture, _frame_rate(take))
-                even = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
-                writer.write(cv2.cvtColor(even, cv2.COLOR_RGB2BGR))
-        if writer is not None and temporary is not None and movie is not None:
-            writer.release()
-            temporary.replace(movie)
-    finally:
-        if writer is not None:
-            writer.release()
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            if writer:
+                writer.write(picture)
     if sheet is not None:
-        write_whole(sheet, _encode_sheet(cells))
+        write_sheet(sheet, cells or [np.zeros((90, 160, 3), np.uint8)], _SHEET_COLUMNS)
 
 
 def _frames_of(take: Take, path: str | os.PathLike[str], frame_rate: float | None) -> Iterator[tuple[int, Frame]]:
@@ -132,14 +122,6 @@ def _frame_rate(take: Take) -> float:
     return float((len(take) - 1) / (take.time[-1] - take.time[0]))
 
 
-def _open_writer(path: Path, picture: Array, frame_rate: float) -> cv2.VideoWriter:
-    height, width = (side // 2 * 2 for side in picture.shape[:2])
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), frame_rate, (width, height))
-    if not writer.isOpened():
-        raise OutputError(f"Cannot write a movie into {path.parent}, choose another folder.")
-    return writer
-
-
 def _sheet_rows(frames: int) -> list[int]:
     count = min(_SHEET_COLUMNS * _SHEET_ROWS, frames)
     return [int(i) for i in np.linspace(0, frames - 1, count).round()] if count else []
@@ -153,16 +135,3 @@ def _sheet_cell(picture: Array, time: float) -> Array:
             cell, f"{time:.2f} s", (8, height - 10), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, thickness, cv2.LINE_AA
         )
     return cell
-
-
-def _encode_sheet(cells: list[Array]) -> bytes:
-    if not cells:
-        cells = [np.zeros((90, 160, 3), np.uint8)]
-    columns = min(_SHEET_COLUMNS, len(cells))
-    blank = np.zeros_like(cells[0])
-    cells = cells + [blank] * (-len(cells) % columns)
-    rows = [np.concatenate(cells[i : i + columns], axis=1) for i in range(0, len(cells), columns)]
-    ok, data = cv2.imencode(".png", cv2.cvtColor(np.concatenate(rows), cv2.COLOR_RGB2BGR))
-    if not ok:
-        raise OutputError("The contact sheet could not be encoded, report this with the take.")
-    return data.tobytes()
