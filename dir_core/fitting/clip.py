@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -10,15 +10,17 @@ from numpy.typing import NDArray
 
 from dir_core import rotations
 from dir_core.camera import rays
+from dir_core.clean_up.contact import separate_hands
 from dir_core.clean_up.gaps import cross_long_gaps, rows_to_fit
 from dir_core.clean_up.pose import PLACE_NOISE, steady_position
 from dir_core.clean_up.settings import Cutoffs
 from dir_core.clean_up.smoothing import smooth_vectors
-from dir_core.conventions import JOINTS, KEYPOINTS, SHAPE_COUNT, Side
+from dir_core.conventions import JOINTS, KEYPOINTS, SHAPE_COUNT, SIDES, Side
 from dir_core.degrees_of_freedom import finger_geometry
 from dir_core.fitting.hand_pose import fit_pose, place_on_rays
 from dir_core.fitting.hand_shape import HandShape, bone_lengths, fit_shape
 from dir_core.fitting.landmark_places import landmark_places
+from dir_core.fitting.touching_hands import settle_depth
 from dir_core.hand_model import HandModel
 from dir_core.landmarks import HandLandmarkTrack
 
@@ -108,7 +110,14 @@ def fit_hands(
         cutoffs: how much each part is smoothed.
     """
     sighting = Sighting(tracks, time, models, camera_matrix, hand_length, shape)
-    return fit_sighting(sighting, cutoffs, lambda cutoff: pose_hands(sighting, cutoff))
+    hands = fit_sighting(sighting, cutoffs, lambda cutoff: pose_hands(sighting, cutoff))
+    confidence = {side: trust(track) for side, track in tracks.items()}
+    # Here, not in `fit_sighting`: what a clean-up pushes apart is its user's choice.
+    parted = separate_hands(hands, models, camera_matrix, confidence, time, fingers=False)
+    return {
+        side: replace(hand, rotation=parted.hands[side].rotation, translation=parted.hands[side].translation)
+        for side, hand in hands.items()
+    }
 
 
 def fit_sighting(
@@ -126,9 +135,10 @@ def fit_sighting(
         placed = {
             side: pool.submit(_place_track, sighting, side, fingers[side], wrist[side], cutoffs) for side in fingers
         }
-        return {
+        hands = {
             side: placed[side].result() if side in placed else absent_hand(len(time), scale) for side in sighting.tracks
         }
+    return _agree_in_depth(sighting, hands) if len(fingers) == len(SIDES) else hands
 
 
 def pose_hands(sighting: Sighting, cutoff: float) -> dict[Side, PosedTrack]:
@@ -193,6 +203,19 @@ def _place_track(
         scale=hand.scale,
         pixels=fingers.around + _steady_palm(track, sighting.time, cutoffs.wrist_position),
     )
+
+
+def _agree_in_depth(sighting: Sighting, hands: Mapping[Side, FittedHand]) -> dict[Side, FittedHand]:
+    """Both hands at depths that fit together where they overlap in the picture."""
+    places = settle_depth(
+        hands,
+        {side: track.keypoints_2d for side, track in sighting.tracks.items()},
+        {side: trust(track) for side, track in sighting.tracks.items()},
+        sighting.time,
+        models=sighting.models,
+        camera_matrix=sighting.camera_matrix,
+    )
+    return {side: replace(hand, translation=places[side]) for side, hand in hands.items()}
 
 
 def _steady_track(track: HandLandmarkTrack, time: Array, cutoff: float) -> _SteadyTrack:
