@@ -51,6 +51,7 @@ def capture_take(
     parts_folder: Path | None = None,
     preview_folder: Path | None = None,
     *,
+    estimator: Estimator | None = None,
     on_stage: Callable[[Stage], None] | None = None,
     on_warning: Callable[[str], None] | None = None,
 ) -> Capture:
@@ -64,6 +65,7 @@ def capture_take(
             ended early; with the same result to the last bit. The caller removes it.
         preview_folder: where provisional hands of each finished part are written for those who look on; needs
             `parts_folder`. The caller removes it too.
+        estimator: what sees the hands, None for what the settings ask for.
         on_stage: told what begins.
         on_warning: told each of the warnings, most of them as soon as there is a reason.
 
@@ -72,7 +74,7 @@ def capture_take(
     """
     enter = on_stage or (lambda stage: None)
     enter("preparing")
-    estimator = choose_estimator(settings)
+    estimator = estimator or choose_estimator(settings)
     models = choose_hand_models(estimator, settings)
     with open_footage(
         path, settings.start, settings.end, step=settings.step, frame_rate=settings.frame_rate
