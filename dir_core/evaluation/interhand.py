@@ -15,7 +15,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -27,6 +27,9 @@ from dir_core.hand_model import HandModel
 from dir_core.rotations import from_matrix, from_rotation_vector, multiply
 
 Array = NDArray[Any]
+
+Shown = Literal["interacting", "left", "right"]
+"""What a picture of the data set shows: both hands, or one of them."""
 
 SPLITS = ("train", "val", "test")
 
@@ -70,14 +73,14 @@ class InterHandCamera:
 
 @dataclass(frozen=True, eq=False)
 class InterHandFrame:
-    """One picture with two interacting hands. What the cameras of a moment share is held once.
+    """One picture of hands. What the cameras of a moment share is held once.
 
     Attributes:
         image: the picture's file.
         capture, sequence: where it was taken.
         number: index of the frame in its sequence, as the data set counts.
         camera: what took it.
-        world_joints: [42, 3] annotated joints in the data set's order, metres, world axes; None where one is missing.
+        world_joints: [42, 3] annotated joints in the data set's order, metres, world axes; NaN where one is missing.
         mano: MANO fits of both hands, None where the data set has none.
     """
 
@@ -86,18 +89,18 @@ class InterHandFrame:
     sequence: str
     number: int
     camera: InterHandCamera
-    world_joints: Array | None
+    world_joints: Array
     mano: dict[Side, ManoFit] | None
 
     def joints(self, side: Side) -> Array:
         """Annotated key points [21, 3] in metres, camera axes.
 
         Raises:
-            DataSetError: one of the frame's 42 joints is missing.
+            DataSetError: one of the hand's joints is missing.
         """
-        if self.world_joints is None:
-            raise DataSetError(f"{self.image} has not all 42 joints, leave it out.")
         world = self.world_joints[_FIRST_ROW[side] + _KEYPOINT_ROWS]
+        if not np.isfinite(world).all():
+            raise DataSetError(f"{self.image} has not all joints of the {side} hand, leave it out.")
         return world @ self.camera.rotation.T + self.camera.translation
 
     def vertices(self, side: Side, hand: HandModel) -> Array:
@@ -133,14 +136,18 @@ class InterHandFrame:
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def read_interhand(folder: Path, split: str = "test", *, need_mano: bool | None = None) -> list[InterHandFrame]:
-    """The frames of two interacting hands (hand_type "interacting" and valid), ordered by sequence and time.
+def read_interhand(
+    folder: Path, split: str = "test", *, need_mano: bool | None = None, shown: Shown = "interacting"
+) -> list[InterHandFrame]:
+    """The frames of two interacting hands, or of one (by the valid hand_type), ordered by sequence and time.
 
     Args:
         folder: the data set, in one of the two layouts.
         split: train, val or test.
         need_mano: True keeps the frames with MANO fits of both hands, as DIR was trained and measured; False
-            those with all 42 annotated joints; None is True where the data set has MANO fits at all.
+            those with all annotated joints of the hands that are shown; None is True where the data set has MANO
+            fits at all.
+        shown: which frames.
 
     Raises:
         DataSetError: files are missing or foreign, or no frame is left.
@@ -158,7 +165,7 @@ def read_interhand(folder: Path, split: str = "test", *, need_mano: bool | None 
         wanted = [
             images[annotation["image_id"]]
             for annotation in data["annotations"]
-            if annotation["hand_type"] == "interacting" and annotation["hand_type_valid"]
+            if annotation["hand_type"] == shown and annotation["hand_type_valid"]
         ]
         frames = [
             InterHandFrame(
@@ -174,10 +181,12 @@ def read_interhand(folder: Path, split: str = "test", *, need_mano: bool | None 
         ]
     except (KeyError, TypeError, ValueError) as error:
         raise _foreign(files["data"], error) from error
-    frames = [frame for frame in frames if (frame.mano if need_mano else frame.world_joints) is not None]
+    rows = np.concatenate([row + _KEYPOINT_ROWS for side, row in _FIRST_ROW.items() if shown in ("interacting", side)])
+    frames = [frame for frame in frames if (frame.mano if need_mano else np.isfinite(frame.world_joints[rows]).all())]
     if not frames:
-        known = "MANO fits of both hands" if need_mano else "all 42 joints"
-        raise DataSetError(f"{files['data']} has no frame of two interacting hands with {known}, choose another split.")
+        known = "MANO fits of both hands" if need_mano else f"all {len(rows)} joints"
+        hands = "two interacting hands" if shown == "interacting" else f"a {shown} hand"
+        raise DataSetError(f"{files['data']} has no frame of {hands} with {known}, choose another split.")
     places = (folder / "images" / split, folder / "images", folder)
     place = next((each for each in places if (each / frames[0].image).is_file()), places[0])
     frames = [replace(frame, image=place / frame.image) for frame in frames]
@@ -240,7 +249,7 @@ class _Annotations:
         matrix[:2, 2] = centre + 0.5  # the data set counts from the centre of the first pixel, as OpenCV does
         return InterHandCamera(name, matrix, rotation, -_METRE * rotation @ position)
 
-    def _world_joints(self, capture: str, number: int) -> Array | None:
+    def _world_joints(self, capture: str, number: int) -> Array:
         try:
             annotation = self._content["joint_3d"][capture][str(number)]
             world = _METRE * np.array(annotation["world_coord"], np.float64).reshape(42, 3)
@@ -250,7 +259,8 @@ class _Annotations:
                 f"{self._files['joint_3d']} has no joints of frame {number} of capture {capture}, "
                 "take all annotation files of one release."
             ) from error
-        return world if valid.all() else None
+        world[~valid] = np.nan
+        return world
 
     def _mano(self, capture: str, number: int) -> dict[Side, ManoFit] | None:
         """The fits of both hands; None where a hand or the frame has none, as it happens throughout the data set."""
