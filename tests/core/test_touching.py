@@ -1,0 +1,118 @@
+"""Figures of hands that touch, on hand-made cases; the real stills where they are at hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dir_core.camera import make_camera_matrix, project
+from dir_core.conventions import SIDES
+from dir_core.evaluation.touching_metrics import (
+    SeenHands,
+    TouchingFigures,
+    TrueHands,
+    join_errors,
+    measure_hands,
+    summarise,
+    table,
+    wrist_aligned_error,
+)
+from dir_core.hand_model import open_hand_models
+from dir_core.rotations import from_rotation_vector, to_matrix
+
+FRAMES = 10
+LEFT, RIGHT = range(2)
+
+
+@pytest.fixture
+def truth() -> TrueHands:
+    """Both open hands side by side before a camera, all of the left one and a third of the right one visible."""
+    rotation = np.tile(from_rotation_vector(np.array([0.4, 0.2, 0.0])), (FRAMES, 16, 1))
+    rotation[:, 1:] = [1.0, 0.0, 0.0, 0.0]
+    places = {"left": [-0.1, 0.0, 0.6], "right": [0.1, 0.0, 0.6]}
+    points = [open_hand_models()[side].pose_keypoints(rotation, np.tile(places[side], (FRAMES, 1))) for side in SIDES]
+    joints = np.stack(points, axis=1)
+    visible = np.ones((FRAMES, 2, 21), bool)
+    visible[:, RIGHT, 7:] = False
+    return TrueHands(
+        project(joints, make_camera_matrix((640, 480))), joints, visible, present=np.ones((FRAMES, 2), bool)
+    )
+
+
+def as_seen(truth: TrueHands) -> SeenHands:
+    return SeenHands(truth.keypoints_2d.copy(), truth.keypoints_3d.copy(), truth.present.copy())
+
+
+def figures(seen: SeenHands, truth: TrueHands) -> TouchingFigures:
+    return summarise(measure_hands(seen, truth))
+
+
+def test_a_perfect_take_has_no_errors(truth: TrueHands) -> None:
+    result = figures(as_seen(truth), truth)
+    assert (result.frames, result.both_found, result.right_side, result.snapped) == (FRAMES, 100.0, 100.0, 0.0)
+    for error in (result.wrist_mm, result.wrist_all_mm, result.pa_mm, result.pa_all_mm, result.error_2d):
+        assert error == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_hand_read_from_the_other_one_is_snapped_but_not_on_the_wrong_side(truth: TrueHands) -> None:
+    seen = as_seen(truth)
+    seen.keypoints_2d[:4, RIGHT] = truth.keypoints_2d[:4, LEFT]
+    result = figures(seen, truth)
+    assert result.snapped == pytest.approx(20.0)  # 4 of 20 hands
+    assert result.right_side == 100.0
+
+
+def test_hands_that_changed_places_have_the_wrong_side(truth: TrueHands) -> None:
+    seen = as_seen(truth)
+    seen.keypoints_2d[:3] = truth.keypoints_2d[:3, ::-1]
+    result = figures(seen, truth)
+    assert result.right_side == pytest.approx(70.0)
+    assert result.snapped == pytest.approx(30.0)
+
+
+def test_one_hand_seen_where_the_other_one_is_has_the_wrong_side(truth: TrueHands) -> None:
+    seen = as_seen(truth)
+    seen.keypoints_2d[:5, RIGHT] = truth.keypoints_2d[:5, LEFT]
+    seen.observed[:5, LEFT] = False
+    result = figures(seen, truth)
+    assert result.both_found == pytest.approx(50.0)
+    assert result.right_side == pytest.approx(100 * 10 / 15)
+
+
+def test_only_frames_with_both_hands_in_the_picture_ask_for_both(truth: TrueHands) -> None:
+    truth.present[6:, RIGHT] = False
+    seen = as_seen(truth)
+    assert figures(seen, truth).both_found == 100.0
+    assert np.isinf(measure_hands(seen, truth).to_other[6:, LEFT]).all()
+    seen.observed[6:, RIGHT] = True  # a hand where there is none
+    assert np.isnan(measure_hands(seen, truth).pa_mm[6:, RIGHT]).all()
+
+
+def test_a_turned_hand_is_an_error_that_alignment_hides(truth: TrueHands) -> None:
+    turn = to_matrix(from_rotation_vector(np.array([0.0, 0.5, 0.0])))
+    seen = replace(as_seen(truth), keypoints_3d=1.3 * truth.keypoints_3d @ turn.T)
+    result = figures(seen, truth)
+    assert result.pa_all_mm == pytest.approx(0.0, abs=1e-6)
+    assert result.wrist_all_mm > 20
+    assert wrist_aligned_error(1.3 * truth.keypoints_3d[:, LEFT], truth.keypoints_3d[:, LEFT]).max() < 1e-9
+
+
+def test_hidden_hands_count_in_their_own_column_only(truth: TrueHands) -> None:
+    seen = as_seen(truth)
+    seen.keypoints_3d[:, RIGHT, 1:] += 0.01
+    result = figures(seen, truth)
+    assert result.wrist_mm == pytest.approx(0.0, abs=1e-6)
+    assert result.wrist_all_mm > 1
+    assert result.pa_mm == pytest.approx(0.0, abs=1e-6)
+    assert result.pa_all_mm > 1
+
+
+def test_clips_are_joined_hand_by_hand(truth: TrueHands) -> None:
+    good, bad = as_seen(truth), as_seen(truth)
+    bad.observed[:, LEFT] = False
+    both = summarise(join_errors([measure_hands(good, truth), measure_hands(bad, truth)]))
+    assert both.frames == 2 * FRAMES
+    assert both.both_found == pytest.approx(50.0)
+    nothing = summarise(measure_hands(replace(good, observed=np.zeros((FRAMES, 2), bool)), truth))
+    assert nothing.wrist_mm is None
+    assert table({"both": both, "nothing": nothing}).splitlines()[2].split()[-1] == "-"
