@@ -58,18 +58,22 @@ class Pair:
         angles: [N, 2, 5, 5] hinge angles, radians.
         turn: [N, 2, 3, 3] rotation matrices of the wrists.
         place: [N, 2, 3] wrists, metres.
+        away: [N, 3] unit direction in which the right hand leaves the left one.
+        opened: [N, 2, 5, 5] hinge angles with which the hands come together and part.
     """
 
     angles: Array
     turn: Array
     place: Array
+    away: Array
+    opened: Array
 
     def __len__(self) -> int:
         return len(self.place)
 
     def take(self, rows: Array) -> "Pair":
         """Some of the candidates."""
-        return Pair(self.angles[rows], self.turn[rows], self.place[rows])
+        return Pair(self.angles[rows], self.turn[rows], self.place[rows], self.away[rows], self.opened[rows])
 
     def moved(self, side: int, step: Array) -> "Pair":
         """With one hand moved by [N, 3]."""
@@ -79,7 +83,12 @@ class Pair:
 
     def turned(self, turn: Array) -> "Pair":
         """With both hands turned about the origin by rotation matrices [N, 3, 3]."""
-        return replace(self, turn=turn[:, None] @ self.turn, place=self.place @ turn.swapaxes(-1, -2))
+        return replace(
+            self,
+            turn=turn[:, None] @ self.turn,
+            place=self.place @ turn.swapaxes(-1, -2),
+            away=np.einsum("nij,nj->ni", turn, self.away),
+        )
 
 
 def make_body(models: Mapping[Side, HandModel], shape: Array, hand_length: float) -> Body:
@@ -169,7 +178,8 @@ def slide_to_contact(body: Body, pair: Pair, side: int, direction: Array, allowe
     along = np.einsum("nabi,ni->nab", apart, direction)
     under_root = along**2 - np.sum(apart**2, axis=-1) + np.maximum(reach, 0.0) ** 2
     root = np.where(under_root > 0, np.sqrt(np.maximum(under_root, 0.0)) - along, -np.inf).max(axis=(1, 2))
-    return pair.moved(side, np.where(np.isfinite(root), root, 0.0)[:, None] * direction)
+    pair = pair.moved(side, np.where(np.isfinite(root), root, 0.0)[:, None] * direction)
+    return replace(pair, away=direction if side == 1 else -direction)
 
 
 def close_fingers(body: Body, pair: Pair, side: int, closed: Array, allowed: float) -> Pair:

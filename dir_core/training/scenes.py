@@ -232,7 +232,7 @@ def _prayer(rng: np.random.Generator, body: Body, toward: Array) -> Pair:
     angles[:, 1] = np.where(shared, angles[:, 0] + 0.3 * (angles[:, 1] - angles[:, 0]), angles[:, 1])
     place = np.zeros((count, 2, 3))
     place[:, 1, 1:] += rng.normal(size=(count, 2)) * 0.007
-    pair = _centred(body, Pair(angles, turn, np.zeros((count, 2, 3))), place)
+    pair = _centred(body, _at_origin(angles, turn), place)
     pair = contacts.slide_to_contact(body, pair, 1, np.tile(RIGHT, (count, 1)), rng.uniform(0.002, 0.006, count))
     return _balanced(pair).turned(_tilts(rng, count, (40, 30, 25)))
 
@@ -256,7 +256,7 @@ def _interlaced(rng: np.random.Generator, body: Body, toward: Array) -> Pair:
     place[:, 1, 2] = on_top * half_pitch + rng.normal(size=count) * 0.001
     place[:, 1, 1] = rng.normal(size=count) * 0.005
     place[:, 1, 0] = rng.uniform(0.02, 0.05, count)
-    pair = _centred(body, Pair(angles, turn, np.zeros((count, 2, 3))), place, _KNUCKLES)
+    pair = _centred(body, _at_origin(angles, turn), place, _KNUCKLES)
     loose = rng.random(count) < 0.2  # fingers stay straight, as in a roof of fingers
     for side in (0, 1):
         closed = pair.angles[:, side].copy()
@@ -274,10 +274,11 @@ def _wrapped(rng: np.random.Generator, body: Body, toward: Array) -> Pair:
     outer = 1 - inner
     free = _free_hands(rng, body, count)
     modes: tuple[Mode, ...] = ("fist", "fist", "relaxed", "point", "open")
-    free.angles[:, inner] = _from_pool(rng, body, count, modes)
+    free.angles[:, inner] = free_fingers(rng, body, count, modes)
     angles = bend_fingers(rng.uniform(0.0, 0.3, (count, 1)) + np.zeros((count, 4)), rng.uniform(-0.2, 0.7, count))
-    angles[:, 0] = _from_pool(rng, body, count, ("open", "spread"))[:, 0]
+    angles[:, 0] = free_fingers(rng, body, count, ("open", "spread"))[:, 0]
     free.angles[:, outer] = angles
+    free = replace(free, opened=free.angles.copy())
     # The outer palm comes from anywhere around the inner hand, its fingers point anywhere along it.
     away = _unit(rng.normal(size=(count, 3)) + [0.5 if outer else -0.5, 0.0, 0.0])
     fingers = _unit(np.cross(away, rng.normal(size=(count, 3))))
@@ -316,15 +317,15 @@ def _facing_palms(rng: np.random.Generator, lean: Array, twist: Array, noise: fl
     `lean` [N] tips both towards each other at the finger tips, `twist` [N] turns the right one on the left palm.
     """
     count = len(lean)
-    turns = []
+    hands = []
     for side, sign in zip(SIDES, (1.0, -1.0), strict=True):
         base = hand_turn(side, np.tile(UP, (count, 1)), np.tile(sign * RIGHT, (count, 1)))
         vector = rng.normal(size=(count, 3)) * noise
         vector[:, 2] -= sign * lean
         if side == "right":
-            base = _turns(twist[:, None] * RIGHT) @ base
-        turns.append(_turns(vector) @ base)
-    return np.stack(turns, axis=1)
+            base = turns(twist[:, None] * RIGHT) @ base
+        hands.append(turns(vector) @ base)
+    return np.stack(hands, axis=1)
 
 
 def _straight_fingers(rng: np.random.Generator, count: int, steeple: Array) -> Array:
@@ -338,8 +339,8 @@ def _straight_fingers(rng: np.random.Generator, count: int, steeple: Array) -> A
 
 def _free_hands(rng: np.random.Generator, body: Body, count: int) -> Pair:
     """Two hands at the origin in any finger pose, turned as forearms before a body turn them."""
-    angles = np.stack([_from_pool(rng, body, count) for _ in SIDES], axis=1)
-    turns = []
+    angles = np.stack([free_fingers(rng, body, count) for _ in SIDES], axis=1)
+    hands = []
     for side, sign in zip(SIDES, (-1.0, 1.0), strict=True):
         # A forearm points up, forward and inwards; the hand follows it within what a wrist can do.
         forearm = _unit(np.array([-0.35 * sign, 0.45, -0.75]) + 0.55 * rng.normal(size=(count, 3)))
@@ -347,8 +348,14 @@ def _free_hands(rng: np.random.Generator, body: Body, count: int) -> Pair:
         thumb = np.cross(forearm, palm)
         bend, lean = rng.normal(size=(2, count, 1)) * np.radians([[[22.0]], [[9.0]]])
         fingers = _unit(np.cos(bend) * forearm + np.sin(bend) * palm + np.sin(lean) * thumb)
-        turns.append(hand_turn(side, fingers, _across(fingers, palm)))
-    return Pair(angles, np.stack(turns, axis=1), np.zeros((count, 2, 3)))
+        hands.append(hand_turn(side, fingers, _across(fingers, palm)))
+    return _at_origin(angles, np.stack(hands, axis=1))
+
+
+def _at_origin(angles: Array, turn: Array) -> Pair:
+    """Hands [N, 2, ...] with both wrists at the origin."""
+    count = len(angles)
+    return Pair(angles, turn, np.zeros((count, 2, 3)), np.tile(RIGHT, (count, 1)), angles)
 
 
 @lru_cache(32)
@@ -372,7 +379,7 @@ def _pool(model: HandModel, mode: Mode) -> Array:
     return angles[free][:_POOL]
 
 
-def _from_pool(rng: np.random.Generator, body: Body, count: int, modes: tuple[Mode, ...] | None = None) -> Array:
+def free_fingers(rng: np.random.Generator, body: Body, count: int, modes: tuple[Mode, ...] | None = None) -> Array:
     """Finger poses [count, 5, 5] that do not run into themselves."""
     chosen = rng.choice(MODES, count, p=MODE_SHARES) if modes is None else rng.choice(modes, count)
     angles = np.empty((count, 5, 5))
@@ -411,7 +418,7 @@ def _tilts(rng: np.random.Generator, count: int, degrees: tuple[float, float, fl
     """Rotations [count, 3, 3] of both hands together: nodding forward more than back, turning, leaning."""
     vector = rng.normal(size=(count, 3)) * np.radians(degrees)
     vector[:, 0] -= np.radians(25.0)
-    return _turns(vector)
+    return turns(vector)
 
 
 def _set_before_body(rng: np.random.Generator, pair: Pair, view: View) -> Pair:
@@ -422,15 +429,20 @@ def _set_before_body(rng: np.random.Generator, pair: Pair, view: View) -> Pair:
     return replace(pair, place=pair.place - pair.place.mean(axis=1, keepdims=True) + where[:, None])
 
 
-def fit_arms(rng: np.random.Generator, body: Body, pair: Pair) -> tuple[Array, Array, Array]:
+def fit_arms(
+    rng: np.random.Generator, body: Body, pair: Pair, before: Array | None = None
+) -> tuple[Array, Array, Array]:
     """Elbows [N, 2, 3], wrist bends [N, 2, 2] (flexion, deviation; radians) and their costs [N, 2].
 
     Of many wrist bends the one is taken whose elbow suits the body best: an upper arm away from the shoulder, on
     its own side, below the shoulder and not behind the back, with a wrist that is bent no more than needed.
+    Wrist bends `before` [N, 2, 2] are changed no more than needed.
     """
     count = len(pair)
     limits = np.array([LARGEST_FLEXION, LARGEST_DEVIATION])
-    bend = np.clip(rng.normal(size=(count, 2, _ARM_TRIES, 2)) * 0.5, -1.0, 1.0) * limits
+    usual = np.zeros((count, 2, 2)) if before is None else before
+    bend = usual[:, :, None] + rng.normal(size=(count, 2, _ARM_TRIES, 2)) * 0.5 * limits
+    bend = np.clip(bend, -limits, limits)
     elbow = elbows(body, pair.turn[:, :, None], pair.place[:, :, None], bend)
     own_side = np.array([-1.0, 1.0])[:, None]
     outwards = elbow[..., 0] * own_side
@@ -440,7 +452,7 @@ def fit_arms(rng: np.random.Generator, body: Body, pair: Pair) -> tuple[Array, A
     cost += (np.maximum(0.10 - outwards, 0.0) / 0.04) ** 2
     cost += (np.maximum(elbow[..., 1] + 0.05, 0.0) / 0.05) ** 2
     cost += (np.maximum(elbow[..., 2] - 0.10, 0.0) / 0.05) ** 2
-    cost += np.sum((bend / limits) ** 2, axis=-1)
+    cost += np.sum(((bend - usual[:, :, None]) / limits) ** 2, axis=-1)
     best = cost.argmin(axis=-1)[..., None]
     chosen = [np.take_along_axis(values, best[..., None], axis=2)[:, :, 0] for values in (elbow, bend)]
     return chosen[0], chosen[1], np.take_along_axis(cost, best, axis=2)[..., 0]
@@ -506,7 +518,7 @@ def _aim(rng: np.random.Generator, keypoints: Array, direction: Array, up: Array
     forward = -direction
     right = _unit(np.cross(forward, up))
     turn = np.stack([right, np.cross(forward, right), forward], axis=1)
-    turn = _turns(roll[:, None] * BACK) @ turn
+    turn = turns(roll[:, None] * BACK) @ turn
     return Camera(turn, middle + distance[:, None] * direction, field_of_view)
 
 
@@ -547,7 +559,7 @@ def _frame(rng: np.random.Generator, scene: Scene, framing: Framing, size: int) 
     )
 
 
-def _turns(vector: Array) -> Array:
+def turns(vector: Array) -> Array:
     """Rotation vectors [N, 3] as matrices [N, 3, 3]."""
     return rotations.to_matrix(rotations.from_rotation_vector(vector))
 
