@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dir_core.detection.landmark_network import HandLandmarks
-from dir_core.detection.sides import Sighting, give_sides, label_tracks
+from dir_core.detection.sides import Piece, Sighting, give_sides, label_tracks
 from dir_core.detection.tracker import HandTracker, stack_points
 from dir_core.errors import FootageError
 from dir_core.footage import Frame
@@ -57,7 +57,7 @@ def track_hands(
     Raises:
         FootageError: the frames are not those that the parts were made from; the parts are thrown away.
     """
-    whole, evidence = _Tracked(), dict[int, float]()
+    whole, evidence = _Tracked(), dict[Piece, float]()
     coming = iter(frames)
     for number in count():
         part = parts.load(number) if parts else None
@@ -75,7 +75,8 @@ def track_hands(
             chunk = _follow(islice(coming, _CHUNK), tracker, done, on_frame)
         whole.extend(chunk)
         for sighting in (each for sightings in chunk.sightings for each in sightings):
-            evidence[sighting.track] = evidence.get(sighting.track, 0.0) + sighting.right_evidence
+            piece = (sighting.track, sighting.segment)
+            evidence[piece] = evidence.get(piece, 0.0) + sighting.right_evidence
         if part is None and parts and chunk.time:
             hands = give_sides(chunk.sightings, evidence, tracker.mirrored)
             parts.save(number, {**_pack(chunk), **_both(hands), **tracker.state()})
@@ -125,7 +126,7 @@ def _pack(chunk: _Tracked) -> dict[str, Array]:
         "frame": np.array(chunk.frame, np.int64),
         "touching": np.array(chunk.touching, np.bool_),
         "sighting/row": np.array([row for row, _ in rows], np.int64),
-        "sighting/track": np.array([each.track for each in found], np.int64),
+        "sighting/track": np.array([(each.track, each.segment) for each in found], np.int64).reshape(-1, 2),
         "sighting/values": np.array(values, np.float64),
         "sighting/keypoints_2d": stack_points([each.landmarks.keypoints_2d for each in found], 2),
         "sighting/world": stack_points([each.landmarks.world for each in found], 3),
@@ -135,13 +136,13 @@ def _pack(chunk: _Tracked) -> dict[str, Array]:
 
 def _unpack(part: Mapping[str, Array]) -> _Tracked:
     sightings: list[list[Sighting]] = [[] for _ in part["time"]]
-    for index, (row, track) in enumerate(
+    for index, (row, (track, segment)) in enumerate(
         zip(part["sighting/row"].tolist(), part["sighting/track"].tolist(), strict=True)
     ):
         presence, right_score, evidence = part["sighting/values"][index].tolist()
         points, world = part["sighting/keypoints_2d"][index], part["sighting/world"][index]
         landmarks = HandLandmarks(points, world, presence, right_score)
-        sightings[row].append(Sighting(track, landmarks, part["sighting/confidence"][index], evidence))
+        sightings[row].append(Sighting(track, landmarks, part["sighting/confidence"][index], evidence, segment))
     return _Tracked(part["time"].tolist(), part["frame"].tolist(), part["touching"].tolist(), sightings)
 
 

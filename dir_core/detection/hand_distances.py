@@ -48,10 +48,20 @@ def is_over(a: HandLandmarks, b: HandLandmarks) -> bool:
     return bool(0.5 * (between.min(axis=0).mean() + between.min(axis=1).mean()) < _SAME_SHAPE)
 
 
+def apart(a: HandLandmarks, b: HandLandmarks) -> float:
+    """Mean distance between the same key points of two hands, in hand scales."""
+    scale = 0.5 * (hand_scale(a.keypoints_2d) + hand_scale(b.keypoints_2d))
+    return float(np.linalg.norm(a.keypoints_2d - b.keypoints_2d, axis=-1).mean()) / scale
+
+
+def is_same_place(a: HandLandmarks, b: HandLandmarks) -> bool:
+    """Whether two skeletons lie point on point."""
+    return apart(a, b) < _SAME_POINTS
+
+
 def is_same_hand(a: HandLandmarks, b: HandLandmarks) -> bool:
     """Whether two skeletons lie on one hand: point on point, or one over the other with the same handedness."""
-    pointwise = np.linalg.norm(a.keypoints_2d - b.keypoints_2d, axis=-1).mean()
-    if pointwise < _SAME_POINTS * 0.5 * (hand_scale(a.keypoints_2d) + hand_scale(b.keypoints_2d)):
+    if is_same_place(a, b):
         return True
     return (a.right_score > 0.5) == (b.right_score > 0.5) and is_over(a, b)
 

@@ -7,9 +7,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from dir_core.conventions import Side
-from dir_core.detection import landmark_network, palm_detector
+from dir_core.detection import landmark_network, locator, palm_detector
 from dir_core.detection.clip_tracking import read_part, track_hands
-from dir_core.detection.tracker import HandTracker
+from dir_core.detection.tracker import HandTracker, uses_two_hands
 from dir_core.footage import Frame
 from dir_core.hand_model import HandModel
 from dir_core.landmarks import LandmarkClip
@@ -34,8 +34,10 @@ class LandmarkEstimator:
         self._box = box
         self._two_hands = two_hands
         self.warnings: list[str] = []
-        weights = palm_detector.WEIGHTS.read_bytes() + landmark_network.WEIGHTS.read_bytes()
-        self.digest = hashlib.sha256(weights).hexdigest()
+        used = [palm_detector.WEIGHTS, landmark_network.WEIGHTS]
+        if uses_two_hands(two_hands):
+            used += [locator.WEIGHTS, landmark_network.TWO_HAND_WEIGHTS]
+        self.digest = hashlib.sha256(b"".join(path.read_bytes() for path in used)).hexdigest()
 
     def estimate(
         self,

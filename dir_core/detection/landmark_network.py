@@ -1,7 +1,11 @@
-"""MediaPipe's hand-landmark network: 21 key points, presence and handedness of one hand in a crop. No tracking."""
+"""The hand-landmark networks: 21 key points, presence and handedness of one hand in a crop. No tracking.
+
+MediaPipe's own network for hands by themselves, and the same graph trained further for hands that touch or hide
+each other.
+"""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ from dir_core.detection.interpreter import load_interpreter
 Array = NDArray[Any]
 
 WEIGHTS = Path(__file__).parent / "weights" / "hand_landmark_full.tflite"
+TWO_HAND_WEIGHTS = Path(__file__).parent / "weights" / "hand_landmark_two_hands.tflite"
 INPUT_SIDE = 224
 
 
@@ -27,12 +32,15 @@ class HandLandmarks:
             about where the network puts the hand's middle: no position in space.
         presence: 0..1, how surely the crop holds a hand.
         right_score: 0..1, above 0.5 for a hand that looks like an anatomical right one in an un-mirrored picture.
+        confidence: [21] float32 in 0..1, how likely each key point is within a tenth of the hand's size in the
+            picture, given that the hand is there; ones from a network that says nothing about it.
     """
 
     keypoints_2d: Array
     world: Array
     presence: float
     right_score: float
+    confidence: Array = field(default_factory=lambda: np.ones(21, np.float32))
 
 
 class LandmarkNetwork:
@@ -71,3 +79,40 @@ class LandmarkNetwork:
         self._interpreter.invoke()
         points, presence, right_score, world = (self._interpreter.get_tensor(index) for index in self._outputs)
         return points, presence, right_score, world
+
+
+class TwoHandLandmarkNetwork:
+    """The landmark network for hands that touch or hide each other: it is told which hand it is to follow.
+
+    It only knows right hands: the picture of a left one is mirrored on its way in and the key points on their way
+    out. The depth of the key points in the picture, which nobody needs, is replaced by how sure each of them is.
+    """
+
+    def __init__(self, threads: int = 1, weights: str | os.PathLike[str] = TWO_HAND_WEIGHTS):
+        """Load the network. One instance must not be used by two threads at once."""
+        self._network = LandmarkNetwork(threads, weights)
+
+    def locate(self, image: Array, crop: Crop, right: bool) -> HandLandmarks:
+        """Key points of the hand in the middle of `crop` of `image` [H, W, 3] uint8 RGB.
+
+        Args:
+            right: the hand to follow looks like a right one.
+        """
+        picture = cut_out(image, crop, INPUT_SIDE, replicate_border=True)
+        picture = picture if right else picture[:, ::-1]
+        points, presence, agreement, world = self._network.infer(
+            np.multiply(picture, np.float32(1 / 255), dtype=np.float32)[None]
+        )
+        points, world = points.reshape(21, 3), world.reshape(21, 3)
+        places, logits = points[:, :2], points[:, 2]
+        if not right:
+            # The last column came first: what lies at x of the mirrored picture is at INPUT_SIDE - 1 - x of the crop.
+            places = places * np.array([-1, 1], np.float32) + np.array([INPUT_SIDE - 1, 0], np.float32)
+            world = world * np.array([-1, 1, 1], np.float32)
+        return HandLandmarks(
+            keypoints_2d=to_image(places, crop, INPUT_SIDE).astype(np.float32),
+            world=turn_directions(world, crop),
+            presence=float(presence[0, 0]),
+            right_score=float(agreement[0, 0] if right else 1 - agreement[0, 0]),
+            confidence=(1 / (1 + np.exp(-logits.clip(-30, 30)))).astype(np.float32),
+        )

@@ -14,11 +14,34 @@ from numpy.typing import NDArray
 
 from dir_core.conventions import KEYPOINTS
 from dir_core.detection.crop import Crop, whole_picture
-from dir_core.detection.hand_distances import gap, is_covered, is_near, is_over, is_same_hand, is_usable, next_crop
+from dir_core.detection.hand_distances import (
+    gap,
+    is_covered,
+    is_near,
+    is_over,
+    is_same_hand,
+    is_same_place,
+    is_usable,
+    next_crop,
+)
+from dir_core.detection.hidden_hands import (
+    Velocity,
+    believe,
+    closeness,
+    hide,
+    is_elsewhere,
+    mix,
+    predict,
+    side_vote,
+    trust,
+    velocity_after,
+)
 from dir_core.detection.interpreter import allowed_threads
-from dir_core.detection.landmark_network import HandLandmarks, LandmarkNetwork
+from dir_core.detection.landmark_network import TWO_HAND_WEIGHTS, HandLandmarks, LandmarkNetwork, TwoHandLandmarkNetwork
+from dir_core.detection.locator import WEIGHTS as LOCATOR_WEIGHTS
+from dir_core.detection.locator import HandLocator
 from dir_core.detection.palm_detector import Palm, PalmDetector
-from dir_core.detection.sides import SHORTEST_RUN, Sighting
+from dir_core.detection.sides import SHORTEST_RUN, Sighting, carry
 
 Array = NDArray[Any]
 
@@ -42,6 +65,16 @@ _PART = 0.35  # hands that touch count as touching until they are this far apart
 _VANISH = 0.6  # a hand that was lost this near to the other one vanished behind or in it
 _MERGED_TIME = 5.0  # seconds for which it then counts as touching it
 
+# Hands that are near each other, with the networks made for them.
+_LONGEST_HIDDEN = 2.0  # seconds for which a hidden hand is predicted
+_LONGEST_BLIND = 0.3  # seconds for which both are
+_TOUCH_PERIOD = 0.25  # seconds between questions to the locator while hands touch
+_DOUBT_PERIOD = 0.1  # the same while a hand is not seen, or when they have just parted
+_PARTED_TIME = 0.35  # seconds after parting in which the sides are checked
+_LOCATOR_EVIDENCE = 2.0  # what one answer about both sides counts, in frames of sure handedness
+_AROUND = 1.3  # square that the locator searches, in widths of both crops
+_MIN_TRUST_NEW = 0.3  # for a hand that begins
+
 _TOUCH_CONFIDENCE = 0.5
 _OUTSIDE_CONFIDENCE = 0.3
 _TOUCH_EVIDENCE = 0.2  # handedness is not to be believed where hands touch
@@ -56,6 +89,9 @@ class _Track:
     evidence: float = 0.0  # positive speaks for the right hand
     frames: int = 0
     doubted: int = 0  # frames in a row
+    velocity: Velocity = (0.0, 0.0)
+    hidden_since: float | None = None  # since when it is only predicted
+    untold: float = 0.0  # evidence that no sighting has told yet
 
 
 @dataclass(eq=False)
@@ -96,6 +132,10 @@ class HandTracker:
         # Two single-threaded networks side by side beat one network with two threads, twice.
         self._networks = [LandmarkNetwork(threads=1) for _ in range(2 if threads > 1 else 1)]
         self._beside = ThreadPoolExecutor(1, "second hand") if threads > 1 else None
+        self._two_hands = uses_two_hands(two_hands)
+        if self._two_hands:
+            self._near_networks = [TwoHandLandmarkNetwork(threads=1) for _ in self._networks]
+            self._locator = HandLocator(threads=threads)
         self._tracks: list[_Track] = []
         self._losses: list[_Loss] = []
         self._next_number = 0
@@ -110,6 +150,10 @@ class HandTracker:
         self._place = (0.0, 0.0) if self._box is None else (self._box.x, self._box.y)  # where hands were seen last
         self._box_turn = 0
         self._palms_seen: list[Palm] | None = None  # in the whole of the current picture
+        self._now = -np.inf  # time of the last frame
+        self._segment = 0  # grows whenever hands begin or end to touch: they may be exchanged there
+        self._parted = -np.inf  # when they last ended to
+        self._last_located = -np.inf
 
     def __enter__(self) -> "HandTracker":
         return self
@@ -146,7 +190,12 @@ class HandTracker:
             self._short_since = None
         if len(self._tracks) != 1:
             self._merged_since = None
-        self._touching = self._are_touching(time)
+        touching = self._are_touching(time)
+        if self._two_hands:
+            self._watch_touch(touching, time)
+            self._check_sides(image, time)
+        self._touching = touching
+        self._now = time
         return self._add_evidence(size, self._touching), self._touching
 
     def state(self) -> dict[str, Array]:
@@ -155,17 +204,20 @@ class HandTracker:
         Tracks that were lost a moment ago come after those that are followed, with the times of their loss.
         """
         tracks = [*self._tracks, *(loss.track for loss in self._losses)]
-        clocks = (self._merged_since, self._short_since, self._begun, self._last_search)
+        clocks = (self._merged_since, self._short_since, self._begun)
+        times = (self._last_search, self._now, self._parted, self._last_located)
         return {
             "tracker/counts": np.array([(each.number, each.frames, each.doubted) for each in tracks], np.int64),
             "tracker/values": np.array([_values(each) for each in tracks], np.float64),
             "tracker/keypoints_2d": stack_points([each.seen.keypoints_2d for each in tracks], 2),
             "tracker/world": stack_points([each.seen.world for each in tracks], 3),
             "tracker/losses": np.array([loss.time for loss in self._losses], np.float64),
+            "tracker/confidence": np.array([each.seen.confidence for each in tracks], np.float32).reshape(-1, 21),
             "tracker/clocks": np.array([np.nan if clock is None else clock for clock in clocks], np.float64),
+            "tracker/times": np.array(times, np.float64),
             "tracker/place": np.array(self._place, np.float64),
             "tracker/steps": np.array(
-                [self._next_number, self._rescue_step, self._rescue_turn, self._box_turn], np.int64
+                [self._next_number, self._rescue_step, self._rescue_turn, self._box_turn, self._segment], np.int64
             ),
             "tracker/touching": np.array(self._touching),
         }
@@ -174,48 +226,79 @@ class HandTracker:
         """Go on where the tracker that gave this `state` was."""
         tracks = []
         for row, (number, frames, doubted) in enumerate(state["tracker/counts"].tolist()):
-            x, y, size, angle, *motion, evidence, presence, right_score = state["tracker/values"][row].tolist()
+            x, y, size, angle, *rest = state["tracker/values"][row].tolist()
+            motion_x, motion_y, evidence, presence, right_score, velocity_x, velocity_y, hidden_since, untold = rest
             points, world = state["tracker/keypoints_2d"][row], state["tracker/world"][row]
-            seen = HandLandmarks(points, world, presence, right_score)
             tracks.append(
-                _Track(number, Crop(x, y, size, angle), seen, (motion[0], motion[1]), evidence, frames, doubted)
+                _Track(
+                    number,
+                    Crop(x, y, size, angle),
+                    HandLandmarks(points, world, presence, right_score, state["tracker/confidence"][row]),
+                    (motion_x, motion_y),
+                    evidence,
+                    frames,
+                    doubted,
+                    (velocity_x, velocity_y),
+                    None if np.isnan(hidden_since) else hidden_since,
+                    untold,
+                )
             )
         lost = state["tracker/losses"].tolist()
         followed = len(tracks) - len(lost)
         self._tracks = tracks[:followed]
         self._losses = [_Loss(track, time) for track, time in zip(tracks[followed:], lost, strict=True)]
-        *clocks, self._last_search = state["tracker/clocks"].tolist()
+        clocks = state["tracker/clocks"].tolist()
         self._merged_since, self._short_since, self._begun = (None if np.isnan(each) else each for each in clocks)
+        self._last_search, self._now, self._parted, self._last_located = state["tracker/times"].tolist()
         x, y = state["tracker/place"].tolist()
         self._place = (x, y)
-        self._next_number, self._rescue_step, self._rescue_turn, self._box_turn = state["tracker/steps"].tolist()
+        self._next_number, self._rescue_step, self._rescue_turn, self._box_turn, self._segment = state[
+            "tracker/steps"
+        ].tolist()
         self._touching = bool(state["tracker/touching"])
 
     # --- following ---
 
     def _continue_tracks(self, image: Array, time: float) -> None:
+        share = self._near_share(time) if self._two_hands else 0.0
+        kept = self._follow_near(image, time, share) if share > 0 else self._follow_free(image, time)
+        if len(self._tracks) == 2 and len(kept) == 1:
+            vanished = gap(self._tracks[0].seen, self._tracks[1].seen) < _VANISH
+            self._merged_since = time if vanished else None
+        self._tracks = kept
+
+    def _follow_free(self, image: Array, time: float) -> list[_Track]:
+        """Look for every hand by itself; those that are still there."""
         seen = self._locate(image, [track.crop for track in self._tracks])
         kept = []
         for track, first in zip(self._tracks, seen, strict=True):
             doubted = track.doubted + 1 if first.presence < _DOUBTED_PRESENCE else 0
             # A hand may stay half hidden for long: after a few frames look only now and then.
             landmarks = self._look_again(image, track, first) if doubted in (1, 2, 3) or doubted % 4 == 1 else first
-            crop = next_crop(landmarks)
-            if landmarks.presence < _MIN_PRESENCE or not is_usable(crop, image):
+            if landmarks.presence < _MIN_PRESENCE or not is_usable(next_crop(landmarks), image):
                 self._losses.append(_Loss(track, time))
             else:
-                motion = (crop.x - track.crop.x, crop.y - track.crop.y)
-                frames = track.frames + 1
-                kept.append(replace(track, crop=crop, seen=landmarks, motion=motion, frames=frames, doubted=doubted))
+                kept.append(self._continued(track, landmarks, time, doubted))
         if len(kept) == 2 and is_same_hand(kept[0].seen, kept[1].seen):
             stays, goes = self._settle_duplicate(kept[0], kept[1])
             before = next(track for track in self._tracks if track.number == goes.number)
             self._losses.append(_Loss(before, time))
             kept = [stays]
-        if len(self._tracks) == 2 and len(kept) == 1:
-            vanished = gap(self._tracks[0].seen, self._tracks[1].seen) < _VANISH
-            self._merged_since = time if vanished else None
-        self._tracks = kept
+        return kept
+
+    def _continued(self, track: _Track, seen: HandLandmarks, time: float, doubted: int = 0) -> _Track:
+        """The track of a hand that was seen."""
+        crop = next_crop(seen)
+        return replace(
+            track,
+            crop=crop,
+            seen=seen,
+            motion=(crop.x - track.crop.x, crop.y - track.crop.y),
+            frames=track.frames + 1,
+            doubted=doubted,
+            velocity=velocity_after(track.velocity, track.seen, seen, time - self._now),
+            hidden_since=None,
+        )
 
     def _look_again(self, image: Array, track: _Track, first: HandLandmarks) -> HandLandmarks:
         """Fast hands leave the crop of the last frame: try the crop moved on, then palms nearby; the surest wins."""
@@ -244,6 +327,128 @@ class HandTracker:
             return [self._networks[0].locate(image, crops[0]), other.result()]
         return [self._networks[0].locate(image, crop) for crop in crops]
 
+    # --- following hands that are near each other ---
+
+    def _near_share(self, time: float) -> float:
+        """How far the networks for two hands are to be believed, 0..1."""
+        if len(self._tracks) < 2:
+            return 1.0 if self._tracks and self._merged_since is not None else 0.0
+        if any(track.hidden_since is not None for track in self._tracks):
+            return 1.0
+        a, b = self._tracks
+        expected = self._expect(time)
+        return max(closeness(a.seen, b.seen), closeness(expected[0], expected[1]))
+
+    def _expect(self, time: float) -> list[HandLandmarks]:
+        """Where the hands should be by their motion."""
+        step = time - self._now
+        expected = [predict(track.seen, track.velocity, step) for track in self._tracks]
+        if len(self._tracks) == 2:
+            for hand, track in enumerate(self._tracks):
+                partner = self._tracks[1 - hand]
+                if track.hidden_since is not None and partner.hidden_since is None:
+                    moved = (partner.seen, expected[1 - hand])
+                    expected[hand] = hide(track.seen, track.velocity, moved, partner.velocity, step)[0]
+        return expected
+
+    def _looks_right(self) -> list[bool]:
+        """Which tracks look like a right hand, by their evidence; of two hands one is the right one."""
+        if len(self._tracks) == 2:
+            first, second = self._tracks
+            right = (first.evidence > second.evidence) != self.mirrored
+            return [right, not right]
+        return [(track.evidence > 0) != self.mirrored for track in self._tracks]
+
+    def _follow_near(self, image: Array, time: float, share: float) -> list[_Track]:
+        """Look for hands that touch or hide each other; those that are still there, seen or predicted."""
+        expected, right = self._expect(time), self._looks_right()
+        crops = [next_crop(each) for each in expected]
+        seen = self._locate_near(image, crops, right)
+        if share < 1:
+            seen = [mix(free, near, share) for free, near in zip(self._locate(image, crops), seen, strict=True)]
+        if len(seen) < 2:
+            track = self._tracks[0]
+            if seen[0].presence >= _MIN_PRESENCE and is_usable(next_crop(seen[0]), image):
+                return [self._continued(track, seen[0], time)]
+            self._losses.append(_Loss(track, time))
+            return []
+        believed = believe((seen[0], seen[1]), (expected[0], expected[1]), (right[0], right[1]))
+        if not all(believed) and time - self._last_located >= _DOUBT_PERIOD:
+            self._last_located = time
+            seen = self._look_where_located(image, expected, seen, right)
+            believed = believe((seen[0], seen[1]), (expected[0], expected[1]), (right[0], right[1]))
+        kept = []
+        for hand, track in enumerate(self._tracks):
+            after = (
+                self._continued(track, seen[hand], time)
+                if believed[hand]
+                else self._hidden(hand, expected[1 - hand], seen[1 - hand] if believed[1 - hand] else None, time)
+            )
+            if after is not None and is_usable(after.crop, image):
+                kept.append(after)
+            else:
+                self._losses.append(_Loss(track, time))
+        return kept
+
+    def _hidden(
+        self, hand: int, partner_expected: HandLandmarks, partner_seen: HandLandmarks | None, time: float
+    ) -> _Track | None:
+        """The track of a hand that was not seen; None when it was not seen for too long."""
+        track, partner = self._tracks[hand], self._tracks[1 - hand]
+        since = time if track.hidden_since is None else track.hidden_since
+        if time - since > (_LONGEST_BLIND if partner_seen is None else _LONGEST_HIDDEN):
+            return None
+        now = partner_expected if partner_seen is None else partner_seen
+        seen, velocity = hide(track.seen, track.velocity, (partner.seen, now), partner.velocity, time - self._now)
+        return replace(track, crop=next_crop(seen), seen=seen, velocity=velocity, hidden_since=since, doubted=0)
+
+    def _locate_near(self, image: Array, crops: list[Crop], right: list[bool]) -> list[HandLandmarks]:
+        if len(crops) == 2 and self._beside:
+            other = self._beside.submit(self._near_networks[1].locate, image, crops[1], right[1])
+            return [self._near_networks[0].locate(image, crops[0], right[0]), other.result()]
+        return [self._near_networks[0].locate(image, crop, side) for crop, side in zip(crops, right, strict=True)]
+
+    def _look_where_located(
+        self, image: Array, expected: list[HandLandmarks], seen: list[HandLandmarks], right: list[bool]
+    ) -> list[HandLandmarks]:
+        """What is seen where the locator puts the hands, if that is elsewhere and trusted more."""
+        located = self._locator.locate(image, _around([track.crop for track in self._tracks]))
+        better = list(seen)
+        for hand in (0, 1):
+            palm = located.right if right[hand] else located.left
+            if palm and is_usable(palm.crop, image) and is_elsewhere(palm, seen[hand], expected[1 - hand]):
+                again = self._near_networks[0].locate(image, palm.crop, right[hand])
+                if trust(again, right[hand]) > trust(seen[hand], right[hand]):
+                    better[hand] = again
+        return better
+
+    # --- sides of hands that touched ---
+
+    def _watch_touch(self, touching: bool, time: float) -> None:
+        """Begin a new segment where hands begin or end to touch; most of the evidence stays behind."""
+        if touching != self._touching:
+            self._segment += 1
+            self._parted = -np.inf if touching else time
+            for track in self._tracks:
+                track.evidence = carry(track.evidence)
+
+    def _check_sides(self, image: Array, time: float) -> None:
+        """Ask the locator now and then which hand is which, while hands touch and when they have just parted."""
+        if len(self._tracks) < 2:
+            return
+        parted = time - self._parted <= _PARTED_TIME
+        period = _DOUBT_PERIOD if parted else _TOUCH_PERIOD if self._touching else np.inf
+        if time - self._last_located < period:
+            return
+        self._last_located = time
+        located = self._locator.locate(image, _around([track.crop for track in self._tracks]))
+        first, second = self._tracks
+        right = self._looks_right()
+        hands = (second.seen, first.seen) if right[0] else (first.seen, second.seen)
+        vote = _LOCATOR_EVIDENCE * side_vote(hands, located)
+        for track, looks_right in zip(self._tracks, right, strict=True):
+            track.untold += vote if looks_right != self.mirrored else -vote
+
     # --- searching ---
 
     def _search(self, image: Array, size: tuple[int, int], time: float) -> None:
@@ -264,6 +469,8 @@ class HandTracker:
                 self._accept(image, time, palms, _MIN_PRESENCE if beginning else _MIN_PRESENCE_RESCUE)
             if (self._box is None or not beginning) and len(self._tracks) < 2:
                 self._accept(image, time, self._find_palms(image), _MIN_PRESENCE)
+                if self._two_hands and len(self._tracks) < 2:
+                    self._find_near(image, size, time)
         if rescue_turn and self._losses and len(self._tracks) < 2:  # the last loss may just have been found
             self._rescue(image, size, time)
 
@@ -311,16 +518,41 @@ class HandTracker:
                 continue
             self._begin(crop, seen, time)
 
-    def _begin(self, crop: Crop, seen: HandLandmarks, time: float) -> None:
+    def _find_near(self, image: Array, size: tuple[int, int], time: float) -> None:
+        """Begin tracks where the locator sees hands that are too near to each other to be found as single palms."""
+        outer = _around([self._tracks[0].crop]) if self._tracks else whole_picture(size)
+        located = self._locator.locate(image, outer)
+        for right in (False, True):
+            palm = located.right if right else located.left
+            if palm is None or not is_usable(palm.crop, image) or right in self._looks_right():
+                continue
+            if not is_elsewhere(palm, *(track.seen for track in self._tracks)):
+                continue
+            seen = self._near_networks[0].locate(image, palm.crop, right)
+            crop = next_crop(seen)
+            sure = seen.presence >= _MIN_PRESENCE_RESCUE and trust(seen, right) >= _MIN_TRUST_NEW
+            if sure and is_usable(crop, image) and not any(is_same_place(seen, track.seen) for track in self._tracks):
+                self._begin(crop, seen, time, _LOCATOR_EVIDENCE * (1.0 if right != self.mirrored else -1.0))
+
+    def _begin(self, crop: Crop, seen: HandLandmarks, time: float, evidence: float = 0.0) -> None:
         near = [loss for loss in self._losses if time - loss.time < _RESUME_TIME and is_near(crop, loss.track.crop)]
         if len(near) == 1 and near[0].track.evidence * self._right_evidence(seen) >= 0:
             loss = near[0]
             self._losses.remove(loss)
-            self._tracks.append(replace(loss.track, crop=crop, seen=seen, frames=loss.track.frames + 1))
+            self._tracks.append(
+                replace(
+                    loss.track,
+                    crop=crop,
+                    seen=seen,
+                    frames=loss.track.frames + 1,
+                    hidden_since=None,
+                    velocity=(0.0, 0.0),
+                )
+            )
             return
         if near:
             self._losses.remove(near[-1])
-        self._tracks.append(_Track(self._next_number, crop, seen, frames=1))
+        self._tracks.append(_Track(self._next_number, crop, seen, frames=1, untold=evidence))
         self._next_number += 1
 
     # --- judging ---
@@ -337,7 +569,11 @@ class HandTracker:
         return time - self._merged_since < _MERGED_TIME
 
     def _add_evidence(self, size: tuple[int, int], touching: bool) -> list[Sighting]:
-        own = [self._right_evidence(track.seen) * (_TOUCH_EVIDENCE if touching else 1.0) for track in self._tracks]
+        weight = _TOUCH_EVIDENCE if touching else 1.0
+        own = [
+            0.0 if track.hidden_since is not None else self._right_evidence(track.seen) * weight
+            for track in self._tracks
+        ]
         if len(own) == 2:
             # Two hands have opposite sides: what speaks for the one speaks against the other.
             difference = 0.5 * (own[0] - own[1])
@@ -345,20 +581,31 @@ class HandTracker:
         else:
             shared = own
         sightings = []
-        for track, evidence in zip(self._tracks, shared, strict=True):
+        for track, handedness in zip(self._tracks, shared, strict=True):
+            evidence = handedness + track.untold
             track.evidence += evidence
+            track.untold = 0.0
             points = track.seen.keypoints_2d
             inside = np.all((points >= 0) & (points <= np.array(size)), axis=-1)
             confidence = np.where(inside, 1.0, _OUTSIDE_CONFIDENCE) * min(track.seen.presence, 1.0)
-            confidence *= _TOUCH_CONFIDENCE if touching else 1.0
-            sightings.append(Sighting(track.number, track.seen, confidence.astype(np.float32), evidence))
+            # The network for two hands says itself how sure it is.
+            confidence *= track.seen.confidence if self._two_hands else _TOUCH_CONFIDENCE if touching else 1.0
+            confidence = confidence.astype(np.float32)
+            sightings.append(Sighting(track.number, track.seen, confidence, evidence, self._segment))
         return sightings
+
+
+def uses_two_hands(wanted: bool) -> bool:
+    """Whether the networks for two hands are asked: if that is wanted and they are there."""
+    return wanted and TWO_HAND_WEIGHTS.is_file() and LOCATOR_WEIGHTS.is_file()
 
 
 def _values(track: _Track) -> tuple[float, ...]:
     crop, seen = track.crop, track.seen
     place = (crop.x, crop.y, crop.size, crop.angle)
-    return (*place, *track.motion, track.evidence, seen.presence, seen.right_score)
+    hidden_since = np.nan if track.hidden_since is None else track.hidden_since
+    own = (track.evidence, seen.presence, seen.right_score, *track.velocity, hidden_since, track.untold)
+    return (*place, *track.motion, *own)
 
 
 def stack_points(points: list[Array], axes: int) -> Array:
@@ -378,3 +625,11 @@ def _halves(size: tuple[int, int]) -> list[Crop]:
     if width >= height:
         return [Crop(x, 0.5 * height, side) for x in (0.5 * side, width - 0.5 * side, 0.5 * width)]
     return [Crop(0.5 * width, y, side) for y in (0.5 * side, height - 0.5 * side, 0.5 * height)]
+
+
+def _around(crops: list[Crop]) -> Crop:
+    """The upright square around hands in which the locator finds them best, also where one moved on."""
+    low = np.min([(crop.x - 0.5 * crop.size, crop.y - 0.5 * crop.size) for crop in crops], axis=0)
+    high = np.max([(crop.x + 0.5 * crop.size, crop.y + 0.5 * crop.size) for crop in crops], axis=0)
+    x, y = (0.5 * (low + high)).tolist()
+    return Crop(x, y, _AROUND * float((high - low).max()))

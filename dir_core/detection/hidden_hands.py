@@ -1,0 +1,194 @@
+"""What is believed of two hands that touch or hide each other: predicting them, and which of them was really seen.
+
+A network that looks for a hidden hand likes to answer with the hand that hides it. So each answer is compared with
+where the hand should be by its motion, and a hand that cannot be believed is predicted until it is seen again. No
+networks and no pictures here.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dir_core.detection.hand_distances import apart, gap, hand_scale, is_same_place
+from dir_core.detection.landmark_network import HandLandmarks
+from dir_core.detection.locator import LocatedHands
+from dir_core.detection.palm_detector import Palm
+
+Array = NDArray[Any]
+Velocity = tuple[float, float]
+"""Of a palm, pixels per second."""
+
+_PALM = np.array([0, 5, 9, 13, 17])
+_LOCATED = np.array([0, 5, 9, 13, 17, 1, 2])  # which key points the seven of a located palm are
+
+# Gaps between two skeletons in hand scales: up to the first the networks for two hands alone are believed, from the
+# second on those for free hands; in between both are mixed, so that the hands do not jump.
+_NEAR, _FREE = 0.5, 0.9
+
+_HALF_LIFE = 0.3  # seconds in which a prediction loses half of its confidence
+_RELATIVE_HALF_LIFE = 0.2  # seconds in which a hidden hand loses half of its motion relative to the other one
+_RIDING_SPEED = 1.5  # hand scales a second; a hidden hand that moved slower against the other one turns with it
+_LONGEST_STEP = 0.1  # seconds over which a motion is extrapolated at most
+_SMOOTHING = 0.5  # share of the last frame in the velocity
+
+_MIN_PRESENCE = 0.5
+_MIN_TRUST = 0.08  # below it nothing was seen
+_TRUST_KEPT = 0.4  # an answer must be trusted at least by this share of what the prediction is
+_JUMP = 0.3  # hand scales from the prediction; what is farther off and nearer to the other hand has snapped onto it
+_SURE = 0.5  # trust with which one of two hands that coincide is believed anyway
+
+_LOCATED_SCORE = 0.7
+_ELSEWHERE = 0.3  # hand scales between a located palm and a skeleton; what is nearer is the same palm
+_VOTE_MARGIN = 0.5  # hand scales by which one way to share out two palms must fit better than the other
+
+
+def closeness(a: HandLandmarks, b: HandLandmarks) -> float:
+    """0 for hands that have nothing to do with each other .. 1 for hands that touch or nearly do."""
+    return float(np.clip((_FREE - gap(a, b)) / (_FREE - _NEAR), 0, 1))
+
+
+def mix(free: HandLandmarks, near: HandLandmarks, share: float) -> HandLandmarks:
+    """Two networks' answers about one hand, the second one with `share` 0..1."""
+
+    def between(first: Any, second: Any) -> Any:
+        return (1 - share) * first + share * second
+
+    return HandLandmarks(
+        between(free.keypoints_2d, near.keypoints_2d).astype(np.float32),
+        between(free.world, near.world).astype(np.float32),
+        between(free.presence, near.presence),
+        between(free.right_score, near.right_score),
+        between(free.confidence, near.confidence).astype(np.float32),
+    )
+
+
+# --- prediction ----------------------------------------------------------------------------------------------
+
+
+def velocity_after(velocity: Velocity, before: HandLandmarks, after: HandLandmarks, step: float) -> Velocity:
+    """The smoothed velocity of a palm that was seen in two frames, `step` seconds apart."""
+    move = (_middle(after) - _middle(before)) / step
+    x, y = ((1 - _SMOOTHING) * np.array(velocity) + _SMOOTHING * move).tolist()
+    return x, y
+
+
+def predict(seen: HandLandmarks, velocity: Velocity, step: float) -> HandLandmarks:
+    """Where a hand is after `step` seconds if it moves on as it is; its fingers are held."""
+    return _moved(seen, np.array(velocity) * min(step, _LONGEST_STEP))
+
+
+def hide(
+    seen: HandLandmarks,
+    velocity: Velocity,
+    partner: tuple[HandLandmarks, HandLandmarks],
+    partner_velocity: Velocity,
+    step: float,
+) -> tuple[HandLandmarks, Velocity]:
+    """A hand that cannot be seen, `step` seconds later, and its velocity then.
+
+    It goes with the other hand, of which `partner` are the landmarks then and now; its own motion relative to that
+    dies down. A hand that rested in the other one turns with it, too. Its confidence fades.
+    """
+    before, now = partner
+    relative = np.array(velocity) - partner_velocity
+    hidden = _moved(seen, relative * min(step, _LONGEST_STEP))
+    if np.hypot(*relative) < _RIDING_SPEED * hand_scale(seen.keypoints_2d):
+        hidden = _carried(hidden, before, now)
+    else:
+        hidden = _moved(hidden, _middle(now) - _middle(before))
+    confidence = (seen.confidence * 0.5 ** (step / _HALF_LIFE)).astype(np.float32)
+    x, y = (np.array(partner_velocity) + relative * 0.5 ** (step / _RELATIVE_HALF_LIFE)).tolist()
+    return replace(hidden, confidence=confidence), (x, y)
+
+
+def _middle(seen: HandLandmarks) -> Array:
+    middle: Array = seen.keypoints_2d[_PALM].mean(axis=0, dtype=np.float64)
+    return middle
+
+
+def _moved(seen: HandLandmarks, by: Array) -> HandLandmarks:
+    return replace(seen, keypoints_2d=(seen.keypoints_2d + by).astype(np.float32))
+
+
+def _carried(seen: HandLandmarks, before: HandLandmarks, now: HandLandmarks) -> HandLandmarks:
+    """A hand turned and moved as the palm of the other one was (the best rotation in the picture, no scale)."""
+    old, new = _middle(before), _middle(now)
+    source = (before.keypoints_2d[_PALM] - old) @ [1, 1j]
+    target = (now.keypoints_2d[_PALM] - new) @ [1, 1j]
+    turn = np.vdot(source, target)
+    cosine, sine = (turn.real / abs(turn), turn.imag / abs(turn)) if abs(turn) > 0 else (1.0, 0.0)
+    rotation = np.array([[cosine, -sine], [sine, cosine]])
+    world = seen.world.copy()
+    world[:, :2] = world[:, :2] @ rotation.T
+    points = (seen.keypoints_2d - old) @ rotation.T + new
+    return replace(seen, keypoints_2d=points.astype(np.float32), world=world)
+
+
+# --- judgement -----------------------------------------------------------------------------------------------
+
+
+def trust(seen: HandLandmarks, right: bool) -> float:
+    """0..1, how far an answer about a hand that looks like a right one (or a left one) is to be believed."""
+    agreement = seen.right_score if right else 1.0 - seen.right_score
+    return float(seen.confidence.mean()) * min(seen.presence, 1.0) * min(2.0 * agreement, 1.0)
+
+
+def believe(
+    seen: tuple[HandLandmarks, HandLandmarks],
+    expected: tuple[HandLandmarks, HandLandmarks],
+    right: tuple[bool, bool],
+) -> tuple[bool, bool]:
+    """Which of two hands were really seen.
+
+    Not believed is who is hardly there, who jumped onto the place of the other hand, who is far less sure than the
+    prediction, and of two that lie on each other the one that is trusted less.
+
+    Args:
+        seen: the networks' answers.
+        expected: the predictions, with faded confidence where a hand was hidden before.
+        right: which looks like a right hand.
+    """
+    trusts = [trust(each, side) for each, side in zip(seen, right, strict=True)]
+    believed = [
+        seen[hand].presence >= _MIN_PRESENCE
+        and trusts[hand] >= max(_MIN_TRUST, _TRUST_KEPT * trust(expected[hand], right[hand]))
+        and not _snapped(seen[hand], expected[hand], expected[1 - hand])
+        for hand in (0, 1)
+    ]
+    if all(believed) and is_same_place(*seen):
+        off = [apart(seen[hand], expected[hand]) for hand in (0, 1)]
+        fit = [trusts[hand] / (1.0 + off[hand]) for hand in (0, 1)]
+        worse = 0 if fit[0] < fit[1] else 1
+        believed[worse] = trusts[worse] >= _SURE
+    return believed[0], believed[1]
+
+
+def _snapped(seen: HandLandmarks, own: HandLandmarks, other: HandLandmarks) -> bool:
+    off = apart(seen, own)
+    return off > _JUMP and apart(seen, other) < off
+
+
+# --- what the locator says --------------------------------------------------------------------------------------
+
+
+def side_vote(hands: tuple[HandLandmarks, HandLandmarks], located: LocatedHands) -> int:
+    """1 where the locator shares out its palms as (left-looking, right-looking) `hands`, -1 the other way, else 0."""
+    left, right = located.left, located.right
+    if left is None or right is None or min(left.score, right.score) < _LOCATED_SCORE:
+        return 0
+    kept = palm_distance(left, hands[0]) + palm_distance(right, hands[1])
+    exchanged = palm_distance(right, hands[0]) + palm_distance(left, hands[1])
+    return 0 if abs(kept - exchanged) < _VOTE_MARGIN else 1 if kept < exchanged else -1
+
+
+def is_elsewhere(palm: Palm, *hands: HandLandmarks) -> bool:
+    """Whether the locator surely sees a palm where none of these hands is."""
+    return palm.score >= _LOCATED_SCORE and all(palm_distance(palm, hand) > _ELSEWHERE for hand in hands)
+
+
+def palm_distance(palm: Palm, hand: HandLandmarks) -> float:
+    """Mean distance between a located palm and a hand, in hand scales."""
+    off = np.linalg.norm(palm.keypoints - hand.keypoints_2d[_LOCATED], axis=-1).mean()
+    return float(off) / hand_scale(hand.keypoints_2d)
