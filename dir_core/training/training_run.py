@@ -36,6 +36,7 @@ _KNEE: Final = 10_000  # steps from which the rate falls with their square root
 _WEIGHT_DECAY: Final = 0.01
 _LARGEST_GRADIENT: Final = 5.0  # norm; in a run that learns it is below 2, single bad batches reach 50
 _AVERAGE_DECAY: Final = 0.999
+_CHUNK: Final = 8  # samples at once on a CPU: 1.4 x as fast as 32, whose maps do not stay in the cache
 _STEPS_A_ROW: Final = 20  # of the log
 _SAVE_SECONDS: Final = 240.0
 _VALIDATE_SECONDS: Final = 900.0
@@ -70,7 +71,7 @@ class Task(Protocol):
         """`count` samples; the same for the same state of `random`. Called by several threads on a GPU machine."""
 
     def losses(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Named terms, weighted: their sum is what is minimised. Always the same names."""
+        """Named terms, weighted means over the batch: their sum is what is minimised. Always the same names."""
 
     def validate(self, network: nn.Module, device: str) -> dict[str, float]:
         """Figures on samples that are never trained on. Always the same names."""
@@ -193,12 +194,12 @@ def _train_slice(rank: int, task: Task, folder: Path, part: Slice) -> None:
     for batches in _drawn_batches(task, state.step, shares, part.device):
         begun = time.monotonic()
         _set_rate(task, state)
-        stop = _last_step(state, part, first, begun - started)
-        values, stop = _compute_gradients(task, state, batches, stop, part.processes)
+        wish = _is_last_step(state, part, first, begun - started)
+        values, stop = _compute_gradients(task, state, batches, wish, part.processes)
         _apply_gradients(state)
         terms.append(values)
         state.seconds += time.monotonic() - begun
-        if rank == 0:
+        if rank == 0:  # the other process has the same weights, and waits in the next step
             if state.step % _STEPS_A_ROW == 0 or stop:
                 state.log.append(_log_row(task, state, terms))
                 terms.clear()
@@ -276,7 +277,7 @@ def _set_rate(task: Task, state: _State) -> None:
         group["lr"] = learning_rate(task.learning_rate, state.step, state.finish)
 
 
-def _last_step(state: _State, part: Slice, first: int, elapsed: float) -> bool:
+def _is_last_step(state: _State, part: Slice, first: int, elapsed: float) -> bool:
     if part.steps is not None and state.step + 1 - first >= part.steps:
         return True
     if state.finish is not None and state.step + 1 >= state.finish[1]:
@@ -288,29 +289,39 @@ def _compute_gradients(
     task: Task, state: _State, batches: list[Batch], stop: bool, processes: int
 ) -> tuple[dict[str, float], bool]:
     """Leave the gradient of the step's mean loss in the weights; returns the loss terms and whether all stop."""
-    state.optimizer.zero_grad(set_to_none=True)
-    totals: dict[str, Tensor] = {}
+    weights = state.optimizer.param_groups[0]["params"]
+    messages, names = [], list[str]()
     for batch in batches:
-        losses = task.losses(state.network, batch)
-        (torch.stack(list(losses.values())).sum() / PARTS).backward()
-        for name, loss in losses.items():
-            totals[name] = totals.get(name, 0.0) + loss.detach() / PARTS
+        gradients, totals = _part_gradients(task, state, batch, weights)
+        names = list(totals)
+        numbers = torch.stack([*totals.values(), torch.tensor(float(stop), device=gradients[0].device)])
+        messages.append(torch.cat([*(gradient.reshape(-1) for gradient in gradients), numbers]))
+    message = messages[0] if len(messages) == 1 else messages[0] + messages[1]
     if processes > 1:
-        stop = _share_gradients(state, totals, stop)
-    return {name: float(total) for name, total in totals.items()}, stop
-
-
-def _share_gradients(state: _State, totals: dict[str, Tensor], stop: bool) -> bool:
-    """Sum gradients, loss terms and the wish to stop over the processes, in one message."""
-    weights = [weight for weight in state.optimizer.param_groups[0]["params"] if weight.grad is not None]
-    numbers = [*(weight.grad.reshape(-1) for weight in weights), *(total.reshape(1) for total in totals.values())]
-    message = torch.cat([*numbers, torch.tensor([float(stop)])])
-    distributed.all_reduce(message)
-    pieces = message.split([len(values) for values in numbers] + [1])
+        distributed.all_reduce(message)
+    pieces = message.split([weight.numel() for weight in weights] + [len(names) + 1])
     for weight, piece in zip(weights, pieces, strict=False):
-        weight.grad.copy_(piece.view_as(weight.grad))
-    totals.update(zip(totals, (piece[0] for piece in pieces[len(weights) : -1]), strict=True))
-    return bool(pieces[-1] > 0)
+        weight.grad = piece.view_as(weight) / PARTS
+    *terms, wishes = pieces[-1].tolist()
+    return {name: term / PARTS for name, term in zip(names, terms, strict=True)}, wishes > 0
+
+
+def _part_gradients(
+    task: Task, state: _State, batch: Batch, weights: list[nn.Parameter]
+) -> tuple[list[Tensor], dict[str, Tensor]]:
+    """Gradients of the weights and loss terms, means over the part."""
+    state.optimizer.zero_grad(set_to_none=True)
+    size = _CHUNK if weights[0].device.type == "cpu" else task.part_size
+    totals: dict[str, Tensor] = {}
+    for start in range(0, task.part_size, size):
+        chunk = {name: values[start : start + size] for name, values in batch.items()}
+        share = min(size, task.part_size - start) / task.part_size
+        losses = {name: loss * share for name, loss in task.losses(state.network, chunk).items()}
+        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+        for name, loss in losses.items():
+            totals[name] = totals[name] + loss.detach() if name in totals else loss.detach()
+    # The same weights take part in every step, or the parts could not be added.
+    return [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights], totals
 
 
 def _apply_gradients(state: _State) -> None:

@@ -17,7 +17,7 @@ class Line:
 
     name: str = "line"
     seed: int = 5
-    part_size: int = 8
+    part_size: int = 12  # more than the samples that are computed at once
     learning_rate: float = 0.05
 
     def make_network(self):
