@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -11,16 +12,16 @@ from numpy.typing import NDArray
 from dir_core import rotations
 from dir_core.camera import rays
 from dir_core.clean_up.contact import separate_hands
-from dir_core.clean_up.gaps import cross_long_gaps, rows_to_fit
+from dir_core.clean_up.gaps import Between, cross_long_gaps, rows_to_fit, straight
 from dir_core.clean_up.pose import PLACE_NOISE, steady_position
 from dir_core.clean_up.settings import Cutoffs
 from dir_core.clean_up.smoothing import smooth_vectors
-from dir_core.conventions import JOINTS, KEYPOINTS, SHAPE_COUNT, SIDES, Side
+from dir_core.conventions import JOINTS, KEYPOINTS, SHAPE_COUNT, Side
 from dir_core.degrees_of_freedom import finger_geometry
 from dir_core.fitting.hand_pose import fit_pose, place_on_rays
 from dir_core.fitting.hand_shape import HandShape, bone_lengths, fit_shape
 from dir_core.fitting.landmark_places import landmark_places
-from dir_core.fitting.touching_hands import settle_depth
+from dir_core.fitting.touching_hands import near_times, overlap_share, settle_depth
 from dir_core.hand_model import HandModel
 from dir_core.landmarks import HandLandmarkTrack
 
@@ -33,6 +34,8 @@ _LANDMARK_NOISE = 0.006  # metres, nominal for the smoother
 _PALM = [0, 5, 9, 13, 17]  # key points that move with the wrist
 _PIXEL_NOISE = 0.02  # of the hand: not what pixels jitter, but what bones of the model are longer or shorter
 _STEPS = 4  # more of them move the joints by less than the landmarks err, and make real clips less calm
+_DOUBT = 2  # power of the confidence where hands overlap; on synthetic clips better than 1, 1.5 and 3
+_RUN_UP = 1.0  # seconds around an overlap that the smoother looks at there
 _GAP_TRUST = 0.5  # weight of landmarks that were carried across a gap
 
 
@@ -73,6 +76,21 @@ class PosedTrack:
 
 
 @dataclass(frozen=True, eq=False)
+class _SteadyTrack:
+    """Smoothed landmarks [T, 21, 3] in metres and pixels of one hand, carried across gaps.
+
+    Attributes:
+        landmarks: [T, 21, 3] metres.
+        around: [T, 21, 2] pixels from the palm's middle.
+        palm: [T, 1, 2] the palm's middle.
+    """
+
+    landmarks: Array
+    around: Array
+    palm: Array
+
+
+@dataclass(frozen=True, eq=False)
 class Sighting:
     """What is known of both hands of a clip before anything is smoothed.
 
@@ -91,6 +109,40 @@ class Sighting:
     camera_matrix: Array
     hand_length: float
     shape: Array | None = None
+
+    @cached_property
+    def meeting(self) -> "Meeting | None":
+        """The frames in which the hands overlap in the picture; None if they never do."""
+        share = overlap_share(self.tracks, self.time)
+        if not share.any():
+            return None
+        rows = np.flatnonzero(near_times(self.time, self.time[share > 0], _RUN_UP))
+        tracks = {side: _doubt_hidden(track, rows) for side, track in self.tracks.items()}
+        return Meeting(share, rows, replace(self, tracks=tracks, time=self.time[rows]))
+
+
+@dataclass(frozen=True, eq=False)
+class Meeting:
+    """Hands of a clip of T frames that overlap in the picture, where key points are hidden.
+
+    Attributes:
+        share: [T] how far the frame belongs to an overlap, 0..1, smooth in time.
+        rows: [N] frames around it, which the smoother looks at.
+        seen: what is known in these frames, trusting what is hidden less.
+    """
+
+    share: Array
+    rows: Array
+    seen: Sighting
+
+    def blend(self, values: Array, met: Array, between: Between = straight) -> Array:
+        """Values [T, ...] that become those of the overlap [N, ...] in its frames; the others stay bit-identical."""
+        inside = self.share[self.rows] > 0
+        rows = self.rows[inside]
+        share = self.share[rows].reshape(-1, *[1] * (values.ndim - 1))
+        blended = values.copy()
+        blended[rows] = between(values[rows], met[inside], share)
+        return blended
 
 
 def fit_hands(
@@ -138,7 +190,7 @@ def fit_sighting(
         hands = {
             side: placed[side].result() if side in placed else absent_hand(len(time), scale) for side in sighting.tracks
         }
-    return _agree_in_depth(sighting, hands) if len(fingers) == len(SIDES) else hands
+    return _agree_in_depth(sighting, hands) if sighting.meeting else hands
 
 
 def pose_hands(sighting: Sighting, cutoff: float) -> dict[Side, PosedTrack]:
@@ -157,65 +209,73 @@ def pose_hands(sighting: Sighting, cutoff: float) -> dict[Side, PosedTrack]:
         # One person has one shape: both sides share the components, so either model finds the same.
         lengths = _clip_bone_lengths(sighting.tracks, steady)
         hand = fit_shape(sighting.models["right"], lengths, sighting.hand_length, sighting.shape)
-        turned = {side: pool.submit(_fit_track, sighting, side, steady[side], hand) for side in seen}
-        return {side: PosedTrack(job.result(), steady[side].around, hand) for side, job in turned.items()}
+        turned = {side: pool.submit(_pose_track, sighting, side, steady[side], hand, cutoff) for side in seen}
+        return {side: job.result() for side, job in turned.items()}
 
 
-@dataclass(frozen=True, eq=False)
-class _SteadyTrack:
-    """Smoothed landmarks [T, 21, 3] in metres and pixels of one hand, carried across gaps.
-
-    Attributes:
-        landmarks: [T, 21, 3] metres.
-        around: [T, 21, 2] pixels from the palm's middle.
-        palm: [T, 1, 2] the palm's middle.
-    """
-
-    landmarks: Array
-    around: Array
-    palm: Array
+def _pose_track(sighting: Sighting, side: Side, steady: _SteadyTrack, hand: HandShape, cutoff: float) -> PosedTrack:
+    """One hand posed from its smoothed landmarks, where hands overlap from those that are not hidden."""
+    posed = PosedTrack(_fit_track(sighting, side, steady, hand), steady.around, hand)
+    meeting = sighting.meeting
+    if meeting is None:
+        return posed
+    steady = _steady_track(meeting.seen.tracks[side], meeting.seen.time, cutoff)
+    rotation = meeting.blend(posed.rotation, _fit_track(meeting.seen, side, steady, hand), _turn_between)
+    around = meeting.blend(posed.around, steady.around)
+    return PosedTrack(rotations.make_continuous(rotation), around, hand)
 
 
 def _place_track(
     sighting: Sighting, side: Side, fingers: PosedTrack, wrist: PosedTrack, cutoffs: Cutoffs
 ) -> FittedHand:
     """The hand with the turn of its wrist from another fit, placed in the camera."""
-    track, hand = sighting.tracks[side], fingers.shape
+    hand = fingers.shape
     rotation = fingers.rotation
     if wrist is not fingers:
         rotation = np.concatenate([wrist.rotation[:, :1], rotation[:, 1:]], axis=1)
     keypoints = sighting.models[side].pose_keypoints(rotation, None, hand.shape, hand.scale)
     relative = landmark_places(keypoints) - keypoints[:, :1]
+    translation, palm = _place(sighting, side, relative, cutoffs)
+    meeting = sighting.meeting
+    if meeting is not None:
+        met, met_palm = _place(meeting.seen, side, relative[meeting.rows], cutoffs)
+        translation = meeting.blend(translation, met)
+        palm = meeting.blend(palm, met_palm)
+    return FittedHand(rotation, translation, hand.shape, hand.scale, pixels=fingers.around + palm)
+
+
+def _place(sighting: Sighting, side: Side, relative: Array, cutoffs: Cutoffs) -> tuple[Array, Array]:
+    """Smoothed wrist [T, 3] of a hand with landmarks [T, 21, 3] about it, and its palm [T, 1, 2] in the picture."""
+    track = sighting.tracks[side]
     # Placed by the pixels as they were seen: their noise tells the smoother how far to trust them.
     ray = rays(track.keypoints_2d.astype(np.float64), sighting.camera_matrix)
     place = place_on_rays(relative, ray, trust(track))
-    return FittedHand(
-        rotation=rotation,
-        translation=steady_position(
-            place,
-            track.confidence,
-            track.observed,
-            sighting.time,
-            cutoffs=cutoffs,
-            hand_length=sighting.hand_length,
-        ),
-        shape=hand.shape,
-        scale=hand.scale,
-        pixels=fingers.around + _steady_palm(track, sighting.time, cutoffs.wrist_position),
+    translation = steady_position(
+        place, track.confidence, track.observed, sighting.time, cutoffs=cutoffs, hand_length=sighting.hand_length
     )
+    return translation, _steady_palm(track, sighting.time, cutoffs.wrist_position)
 
 
 def _agree_in_depth(sighting: Sighting, hands: Mapping[Side, FittedHand]) -> dict[Side, FittedHand]:
     """Both hands at depths that fit together where they overlap in the picture."""
+    meeting = sighting.meeting
+    assert meeting is not None
+    rows = meeting.rows
+    tracks = meeting.seen.tracks
     places = settle_depth(
-        hands,
-        {side: track.keypoints_2d for side, track in sighting.tracks.items()},
-        {side: trust(track) for side, track in sighting.tracks.items()},
-        sighting.time,
+        {
+            side: replace(hand, rotation=hand.rotation[rows], translation=hand.translation[rows])
+            for side, hand in hands.items()
+        },
+        {side: track.keypoints_2d for side, track in tracks.items()},
+        {side: trust(track) for side, track in tracks.items()},
+        meeting.seen.time,
         models=sighting.models,
         camera_matrix=sighting.camera_matrix,
     )
-    return {side: replace(hand, translation=places[side]) for side, hand in hands.items()}
+    return {
+        side: replace(hand, translation=meeting.blend(hand.translation, places[side])) for side, hand in hands.items()
+    }
 
 
 def _steady_track(track: HandLandmarkTrack, time: Array, cutoff: float) -> _SteadyTrack:
@@ -272,6 +332,21 @@ def _fit_track(sighting: Sighting, side: Side, steady: _SteadyTrack, hand: HandS
 def trust(track: HandLandmarkTrack) -> Array:
     """Weight [T, 21] of every key point; 0 where the hand was not observed."""
     return track.confidence.astype(np.float64) * track.observed[:, None]
+
+
+def _turn_between(start: Array, end: Array, share: Array) -> Array:
+    """Quaternions a share [..., 1] of the way."""
+    return rotations.slerp(start, end, share[..., 0])
+
+
+def _doubt_hidden(track: HandLandmarkTrack, rows: Array) -> HandLandmarkTrack:
+    """Some frames of a track, in which key points that are hidden say little.
+
+    A confidence is the chance to be near; what is nowhere near has no say in a least-squares fit, however little.
+    """
+    return HandLandmarkTrack(
+        track.keypoints_2d[rows], track.keypoints_3d[rows], track.confidence[rows] ** _DOUBT, track.observed[rows]
+    )
 
 
 def _extent(pixels: Array) -> float:

@@ -19,14 +19,16 @@ from dir_core.clean_up.contact import Hand
 from dir_core.clean_up.contact_solver import BLOCK
 from dir_core.clean_up.gaps import rows_to_fit
 from dir_core.clean_up.touch import Pairs, Touch, find_near, find_touch, watch_pairs
-from dir_core.conventions import SIDES, Side
+from dir_core.conventions import KEYPOINT_BONES, SIDES, Side
 from dir_core.hand_model import HandModel
+from dir_core.landmarks import HandLandmarkTrack, length_in_image
 
 Array = NDArray[Any]
 
 BLEND: Final = 0.15
 """Seconds before the first and after the last frame of an overlap over which the correction comes and goes."""
 
+_THICKNESS = 0.12  # of a finger, in lengths of the hand
 _STEPS: Final = np.arange(-0.1, 0.1001, 0.005)  # metres that the right hand goes back against the left one
 _LATERAL = 0.010  # metres between outlines in the picture up to which capsules are watched
 _FLATTEN = 0.01  # of depth is left where capsules are compared in the picture: enough to choose the nearer of two
@@ -45,6 +47,58 @@ _KEYPOINT: Final = np.where(FINGER < 0, 0, 1 + 4 * FINGER + RANK)  # a capsule's
 _KEYPOINT_END: Final = np.where(FINGER < 0, 1 + 4 * (np.arange(COUNT) - COUNT + 5), _KEYPOINT + 1)
 
 
+def overlap_share(tracks: Mapping[Side, HandLandmarkTrack], time: Array) -> Array:
+    """How far each of T frames belongs to an overlap of two hands in the picture: 1 in it, 0 beyond `BLEND` seconds.
+
+    Where a hand is not observed for a short while the frames around say whether it overlaps.
+    """
+    share = np.zeros(len(time))
+    if len(tracks) < len(SIDES):
+        return share
+    both = np.flatnonzero(np.all([track.observed for track in tracks.values()], axis=0))
+    if len(both) == 0:
+        return share
+    near = np.zeros(len(both), bool)
+    for rows in (slice(first, first + BLOCK) for first in range(0, len(both), BLOCK)):
+        near[rows] = _overlap(*(tracks[side].keypoints_2d[both[rows]].astype(np.float64) for side in SIDES))
+    fitted = np.all([rows_to_fit(track.observed, time) for track in tracks.values()], axis=0)
+    inside = fitted & (np.interp(time, time[both], near) > 0)
+    if inside.any():
+        distance = _time_to(time, time[inside])
+        share = np.clip(1.0 - distance / BLEND, 0.0, 1.0)
+    eased: Array = share * share * (3.0 - 2.0 * share)
+    return eased
+
+
+def near_times(time: Array, chosen: Array, reach: float) -> Array:
+    """Which of the times [T] are at most `reach` seconds away from one of those chosen [n]."""
+    near: Array = _time_to(time, chosen) <= reach
+    return near
+
+
+def _time_to(time: Array, chosen: Array) -> Array:
+    """Seconds [T] to the nearest of the times chosen [n >= 1]."""
+    after = np.searchsorted(chosen, time).clip(0, len(chosen) - 1)
+    return np.minimum(np.abs(time - chosen[after]), np.abs(time - chosen[np.maximum(after - 1, 0)]))
+
+
+def _overlap(left: Array, right: Array) -> Array:
+    """Frames [N] bool in which bones of hands seen at pixels [N, 21, 2] are closer than a finger is thick."""
+    reach = _THICKNESS * 0.5 * (length_in_image(left) + length_in_image(right))
+    low, high = np.maximum(left.min(axis=1), right.min(axis=1)), np.minimum(left.max(axis=1), right.max(axis=1))
+    overlap = (low - high < reach[:, None]).all(axis=1)
+    one, other = (_along_bones(hand[overlap]) for hand in (left, right))
+    apart = np.square(one[:, :, None, 0] - other[:, None, :, 0]) + np.square(one[:, :, None, 1] - other[:, None, :, 1])
+    overlap[overlap] = apart.min(axis=(1, 2)) < reach[overlap] ** 2
+    return overlap
+
+
+def _along_bones(pixels: Array) -> Array:
+    """Points [N, 60, 2] along the bones of hands at pixels [N, 21, 2]."""
+    start, end = (pixels[:, list(ends)] for ends in zip(*KEYPOINT_BONES, strict=True))
+    return np.concatenate([start + share * (end - start) for share in (1 / 3, 2 / 3, 1)], axis=1)
+
+
 def settle_depth(
     hands: Mapping[Side, Hand],
     pixels: Mapping[Side, Array],
@@ -56,8 +110,7 @@ def settle_depth(
 ) -> dict[Side, Array]:
     """Wrists [T, 3] of both hands at depths that agree with each other where the hands overlap in the picture.
 
-    Each hand moves along its line of sight, the less sure one further. What is `BLEND` seconds away from any overlap
-    stays bit-identical.
+    Each hand moves along its line of sight, the less sure one further.
 
     Args:
         hands: the left and the right hand over T frames, each fitted for itself.
@@ -96,7 +149,7 @@ def settle_depth(
     if len(overlap) == 0:
         return places
     costs += _STEPS**2 / (noise[:, overlap] ** 2).sum(axis=0)[:, None]
-    step = np.interp(time, time[overlap], _best_path(costs, time[overlap])) * _near_share(time, time[overlap])
+    step = np.interp(time, time[overlap], _best_path(costs, time[overlap]))
     return {
         "left": places["left"] - (part[0] * step)[:, None] * directions["left"],
         "right": places["right"] + (part[1] * step)[:, None] * directions["right"],
@@ -193,12 +246,3 @@ def _best_path(cost: Array, time: Array) -> Array:
     left, middle, right = (total[np.arange(len(total)), best + offset] for offset in (-1, 0, 1))
     bend = np.maximum(left - 2 * middle + right, 1e-9)
     return _STEPS[best] + (_STEPS[1] - _STEPS[0]) * np.clip(0.5 * (left - right) / bend, -1.0, 1.0)
-
-
-def _near_share(time: Array, overlap: Array) -> Array:
-    """1 at the times [n] of an overlap, falling smoothly to 0 within `BLEND` seconds: [T]."""
-    after = np.searchsorted(overlap, time).clip(1, len(overlap) - 1) if len(overlap) > 1 else np.zeros(len(time), int)
-    distance = np.minimum(np.abs(time - overlap[after]), np.abs(time - overlap[after - 1]))
-    share = np.clip(1.0 - distance / BLEND, 0.0, 1.0)
-    eased: Array = share * share * (3.0 - 2.0 * share)
-    return eased
