@@ -1,4 +1,4 @@
-"""`evaluate`: figures of a take, or of network weights on InterHand2.6M."""
+"""`evaluate`: figures of a take, of network weights on InterHand2.6M, or of the default on hands that touch."""
 
 import argparse
 from pathlib import Path
@@ -13,9 +13,13 @@ from dir_core.take_models import take_hand_models
 
 def add_evaluate(commands: Any) -> None:
     """Add the command to the subparsers of a command line."""
-    evaluate = commands.add_parser("evaluate", help="figures of a take, or of network weights on InterHand2.6M")
-    # One positional for both, so that `evaluate take.npz` stays what it always was.
-    evaluate.add_argument("subject", metavar="TAKE.npz|interhand", help="a take, or the word interhand")
+    evaluate = commands.add_parser(
+        "evaluate", help="figures of a take, of network weights on InterHand2.6M, or of the default on hands that touch"
+    )
+    # One positional for all, so that `evaluate take.npz` stays what it always was.
+    evaluate.add_argument(
+        "subject", metavar="TAKE.npz|interhand|touching", help="a take, or the word interhand or touching"
+    )
     evaluate.add_argument(
         "--hand-model", metavar="FOLDER", help="the hand model of the take; the MANO files behind the annotations"
     )
@@ -35,12 +39,26 @@ def add_evaluate(commands: Any) -> None:
     of_weights.add_argument("--batch", type=int, default=8, metavar="N", help="pictures at once (default %(default)s)")
     of_weights.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cuda, mps or cpu")
     of_weights.add_argument("--legacy-weights", action="store_true", help="the weights are those of October 2023")
+    of_touching = evaluate.add_argument_group("of the default on drawn clips of hands that touch")
+    of_touching.add_argument(
+        "--clips",
+        type=Path,
+        default=Path("build", "touching"),
+        metavar="FOLDER",
+        help="where the clips are drawn to, once (default %(default)s)",
+    )
+    of_touching.add_argument("--untouched", action="store_true", help="without the networks for hands that touch")
+    of_touching.add_argument("--pictures", type=Path, metavar="FOLDER", help="write a sheet of overlays of every clip")
+    of_touching.add_argument("--interhand", type=Path, metavar="FOLDER", help="measure the network on these stills too")
     evaluate.set_defaults(run=_run_evaluate)
 
 
 def _run_evaluate(options: argparse.Namespace) -> None:
     if options.subject == "interhand":
         _run_evaluate_interhand(options)
+        return
+    if options.subject == "touching":
+        _run_evaluate_touching(options)
         return
     if options.data:
         raise SettingsError(f"{options.subject} is measured without --data, write `evaluate interhand` for a data set.")
@@ -98,3 +116,34 @@ def _run_evaluate_interhand(options: argparse.Namespace) -> None:
     print(report.text())
     if options.report:
         write_report(options.report, report.as_dict())
+
+
+def _run_evaluate_touching(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from dir_core.evaluation.stills import STILL_COLUMNS, hand_reader, measure_stills
+    from dir_core.evaluation.touching import CLIPS, capture_clip, draw_clips, report_clips
+    from dir_core.evaluation.touching_metrics import table
+    from dir_core.evaluation.touching_pictures import write_overlays
+
+    two_hands = not options.untouched
+    if options.report:
+        check_output(options.report)
+    stills = measure_stills(options.interhand, hand_reader(two_hands=two_hands)) if options.interhand else {}
+    with tqdm(total=len(CLIPS), desc="draw", unit=" clips", leave=False, disable=None) as bar:
+        movies = draw_clips(options.clips, on_clip=bar.set_postfix_str)
+    captured = []
+    for clip, movie in tqdm(list(zip(CLIPS, movies, strict=True)), unit=" clips", leave=False, disable=None):
+        captured.append(capture_clip(movie, two_hands=two_hands))
+        if options.pictures:
+            options.pictures.mkdir(parents=True, exist_ok=True)
+            sheet = options.pictures / f"{clip.name.replace(' ', '_')}.png"
+            write_overlays(sheet, movie, captured[-1], hand_reader(two_hands=two_hands))
+    report = report_clips(CLIPS, captured)
+    print(report.text())
+    if stills:
+        print("\nThe landmark network on real stills, true boxes moved about:")
+        print(table(stills, STILL_COLUMNS))
+    if options.report:
+        figures = {name: each.as_dict() for name, each in stills.items()}
+        write_report(options.report, report.as_dict() | {"stills": figures})

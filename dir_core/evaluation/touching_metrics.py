@@ -119,7 +119,7 @@ def wrist_aligned_error(predicted: Array, truth: Array) -> Array:
 def measure_hands(seen: SeenHands, truth: TrueHands) -> HandErrors:
     """Compare both hands with the truth, frame by frame."""
     rows = seen.observed & truth.present
-    length = length_in_image(truth.keypoints_2d)  # [T, 2]
+    length = np.maximum(length_in_image(truth.keypoints_2d), 1.0)  # [T, 2] pixels
 
     def percent(expected: Array) -> Array:
         distance = np.linalg.norm(seen.keypoints_2d - expected, axis=-1).mean(axis=-1)
@@ -184,12 +184,12 @@ COLUMNS = (
 """Heading and field of each column of `table`."""
 
 
-def table(rows: dict[str, TouchingFigures]) -> str:
+def table(rows: dict[str, TouchingFigures], columns: Sequence[tuple[str, str]] = COLUMNS) -> str:
     """The figures as lines to read, one row a name."""
     width = max(len(name) for name in rows)
-    lines = [" ".join([" " * width, *(f"{heading:>8}" for heading, _ in COLUMNS)])]
+    lines = [" ".join([" " * width, *(f"{heading:>8}" for heading, _ in columns)])]
     for name, figures in rows.items():
-        values = [getattr(figures, field) for _, field in COLUMNS]
+        values = [getattr(figures, field) for _, field in columns]
         cells = [f"{value:8.1f}" if value is not None else f"{'-':>8}" for value in values]
         lines.append(" ".join([f"{name:{width}}", *cells]))
     return "\n".join(lines)

@@ -1,12 +1,15 @@
 """Figures of hands that touch, on hand-made cases; the real stills where they are at hand."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dir_core.camera import make_camera_matrix, project
 from dir_core.conventions import SIDES
+from dir_core.detection.landmark_network import TWO_HAND_WEIGHTS
+from dir_core.evaluation.stills import hand_reader, measure_stills
 from dir_core.evaluation.touching_metrics import (
     SeenHands,
     TouchingFigures,
@@ -116,3 +119,38 @@ def test_clips_are_joined_hand_by_hand(truth: TrueHands) -> None:
     nothing = summarise(measure_hands(replace(good, observed=np.zeros((FRAMES, 2), bool)), truth))
     assert nothing.wrist_mm is None
     assert table({"both": both, "nothing": nothing}).splitlines()[2].split()[-1] == "-"
+
+
+@pytest.fixture(scope="session")
+def real(shared: Path) -> Path:
+    folder = shared / "footage" / "interhand2.6m"
+    if not folder.is_dir():
+        pytest.skip(f"the two pictures of InterHand2.6M are not at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def untouched(real: Path) -> dict[str, TouchingFigures]:
+    return measure_stills(real, hand_reader(two_hands=False))
+
+
+def test_the_untouched_network_reads_the_rear_praying_hand_from_the_front_one(
+    untouched: dict[str, TouchingFigures],
+) -> None:
+    praying = [name for name in untouched if "pray" in name]
+    assert len(praying) == 2
+    front, rear = sorted((untouched[name] for name in praying), key=lambda figures: figures.snapped)
+    assert front.snapped == 0.0
+    assert rear.snapped > 75.0
+    (single,) = (figures for name, figures in untouched.items() if "pray" not in name)
+    assert single.error_2d < 5.0
+
+
+@pytest.mark.skipif(not TWO_HAND_WEIGHTS.is_file(), reason="the network for hands that touch is not trained yet")
+def test_the_network_for_hands_that_touch_is_better_on_the_praying_pair_and_no_worse_on_one_hand(
+    real: Path, untouched: dict[str, TouchingFigures]
+) -> None:
+    told = measure_stills(real, hand_reader())
+    for name, before in untouched.items():
+        for field in ("wrist_all_mm", "pa_all_mm", "error_2d", "snapped"):
+            assert getattr(told[name], field) <= getattr(before, field), (name, field)
