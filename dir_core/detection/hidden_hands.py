@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dir_core.detection.hand_distances import apart, gap, hand_scale, is_same_place
+from dir_core.detection.hand_distances import apart, gap, hand_scale, is_over, is_same_place
 from dir_core.detection.landmark_network import HandLandmarks
 from dir_core.detection.locator import LocatedHands
 from dir_core.detection.palm_detector import Palm
@@ -28,7 +28,7 @@ _LOCATED = np.array([0, 5, 9, 13, 17, 1, 2])  # which key points the seven of a 
 _NEAR, _FREE = 0.5, 0.9
 
 _HALF_LIFE = 0.3  # seconds in which a prediction loses half of its confidence
-_RELATIVE_HALF_LIFE = 0.2  # seconds in which a hidden hand loses half of its motion relative to the other one
+_RELATIVE_HALF_LIFE = 0.25  # seconds in which a hidden hand loses half of its motion relative to the other one
 _RIDING_SPEED = 1.5  # hand scales a second; a hidden hand that moved slower against the other one turns with it
 _LONGEST_STEP = 0.1  # seconds over which a motion is extrapolated at most
 _SMOOTHING = 0.5  # share of the last frame in the velocity
@@ -36,7 +36,8 @@ _SMOOTHING = 0.5  # share of the last frame in the velocity
 _MIN_PRESENCE = 0.5
 _MIN_TRUST = 0.08  # below it nothing was seen
 _TRUST_KEPT = 0.4  # an answer must be trusted at least by this share of what the prediction is
-_JUMP = 0.3  # hand scales from the prediction; what is farther off and nearer to the other hand has snapped onto it
+_JUMP = 0.3  # hand scales from the prediction; what is farther off and over the other hand has snapped onto it,
+_JUMP_TRUST = 2.0  # unless it is trusted this many times more than the prediction
 _SURE = 0.5  # trust with which one of two hands that coincide is believed anyway
 
 _LOCATED_SCORE = 0.7
@@ -80,27 +81,22 @@ def predict(seen: HandLandmarks, velocity: Velocity, step: float) -> HandLandmar
 
 
 def hide(
-    seen: HandLandmarks,
-    velocity: Velocity,
-    partner: tuple[HandLandmarks, HandLandmarks],
-    partner_velocity: Velocity,
-    step: float,
+    seen: HandLandmarks, relative: Velocity, partner: tuple[HandLandmarks, HandLandmarks], step: float
 ) -> tuple[HandLandmarks, Velocity]:
-    """A hand that cannot be seen, `step` seconds later, and its velocity then.
+    """A hand that cannot be seen, `step` seconds later, and its velocity relative to the other hand then.
 
     It goes with the other hand, of which `partner` are the landmarks then and now; its own motion relative to that
     dies down. A hand that rested in the other one turns with it, too. Its confidence fades.
     """
     before, now = partner
-    relative = np.array(velocity) - partner_velocity
-    hidden = _moved(seen, relative * min(step, _LONGEST_STEP))
+    hidden = _moved(seen, np.array(relative) * min(step, _LONGEST_STEP))
     if np.hypot(*relative) < _RIDING_SPEED * hand_scale(seen.keypoints_2d):
         hidden = _carried(hidden, before, now)
     else:
         hidden = _moved(hidden, _middle(now) - _middle(before))
     confidence = (seen.confidence * 0.5 ** (step / _HALF_LIFE)).astype(np.float32)
-    x, y = (np.array(partner_velocity) + relative * 0.5 ** (step / _RELATIVE_HALF_LIFE)).tolist()
-    return replace(hidden, confidence=confidence), (x, y)
+    left = 0.5 ** (step / _RELATIVE_HALF_LIFE)
+    return replace(hidden, confidence=confidence), (left * relative[0], left * relative[1])
 
 
 def _middle(seen: HandLandmarks) -> Array:
@@ -154,7 +150,11 @@ def believe(
     believed = [
         seen[hand].presence >= _MIN_PRESENCE
         and trusts[hand] >= max(_MIN_TRUST, _TRUST_KEPT * trust(expected[hand], right[hand]))
-        and not _snapped(seen[hand], expected[hand], expected[1 - hand])
+        and not (
+            apart(seen[hand], expected[hand]) > _JUMP
+            and is_over(seen[hand], expected[1 - hand])
+            and trusts[hand] < _JUMP_TRUST * trust(expected[hand], right[hand])
+        )
         for hand in (0, 1)
     ]
     if all(believed) and is_same_place(*seen):
@@ -163,11 +163,6 @@ def believe(
         worse = 0 if fit[0] < fit[1] else 1
         believed[worse] = trusts[worse] >= _SURE
     return believed[0], believed[1]
-
-
-def _snapped(seen: HandLandmarks, own: HandLandmarks, other: HandLandmarks) -> bool:
-    off = apart(seen, own)
-    return off > _JUMP and apart(seen, other) < off
 
 
 # --- what the locator says --------------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ class _Track:
     evidence: float = 0.0  # positive speaks for the right hand
     frames: int = 0
     doubted: int = 0  # frames in a row
-    velocity: Velocity = (0.0, 0.0)
+    velocity: Velocity = (0.0, 0.0)  # relative to that of the other hand while it is hidden
     hidden_since: float | None = None  # since when it is only predicted
     untold: float = 0.0  # evidence that no sighting has told yet
 
@@ -342,13 +342,15 @@ class HandTracker:
     def _expect(self, time: float) -> list[HandLandmarks]:
         """Where the hands should be by their motion."""
         step = time - self._now
-        expected = [predict(track.seen, track.velocity, step) for track in self._tracks]
+        expected = [
+            track.seen if track.hidden_since is not None else predict(track.seen, track.velocity, step)
+            for track in self._tracks
+        ]
         if len(self._tracks) == 2:
             for hand, track in enumerate(self._tracks):
                 partner = self._tracks[1 - hand]
                 if track.hidden_since is not None and partner.hidden_since is None:
-                    moved = (partner.seen, expected[1 - hand])
-                    expected[hand] = hide(track.seen, track.velocity, moved, partner.velocity, step)[0]
+                    expected[hand] = hide(track.seen, track.velocity, (partner.seen, expected[1 - hand]), step)[0]
         return expected
 
     def _looks_right(self) -> list[bool]:
@@ -379,28 +381,31 @@ class HandTracker:
             believed = believe((seen[0], seen[1]), (expected[0], expected[1]), (right[0], right[1]))
         kept = []
         for hand, track in enumerate(self._tracks):
-            after = (
-                self._continued(track, seen[hand], time)
-                if believed[hand]
-                else self._hidden(hand, expected[1 - hand], seen[1 - hand] if believed[1 - hand] else None, time)
-            )
+            partner = self._tracks[1 - hand]
+            if not believed[hand]:
+                moved = seen[1 - hand] if believed[1 - hand] else expected[1 - hand]
+                after = self._hidden(track, partner, moved, time)
+            elif track.hidden_since is not None:
+                # What it moved since it was predicted last is no velocity.
+                after = replace(self._continued(track, seen[hand], time), velocity=partner.velocity)
+            else:
+                after = self._continued(track, seen[hand], time)
             if after is not None and is_usable(after.crop, image):
                 kept.append(after)
             else:
                 self._losses.append(_Loss(track, time))
         return kept
 
-    def _hidden(
-        self, hand: int, partner_expected: HandLandmarks, partner_seen: HandLandmarks | None, time: float
-    ) -> _Track | None:
+    def _hidden(self, track: _Track, partner: _Track, partner_now: HandLandmarks, time: float) -> _Track | None:
         """The track of a hand that was not seen; None when it was not seen for too long."""
-        track, partner = self._tracks[hand], self._tracks[1 - hand]
         since = time if track.hidden_since is None else track.hidden_since
-        if time - since > (_LONGEST_BLIND if partner_seen is None else _LONGEST_HIDDEN):
+        if time - since > (_LONGEST_HIDDEN if partner.hidden_since is None else _LONGEST_BLIND):
             return None
-        now = partner_expected if partner_seen is None else partner_seen
-        seen, velocity = hide(track.seen, track.velocity, (partner.seen, now), partner.velocity, time - self._now)
-        return replace(track, crop=next_crop(seen), seen=seen, velocity=velocity, hidden_since=since, doubted=0)
+        relative = track.velocity
+        if track.hidden_since is None and partner.hidden_since is None:
+            relative = (track.velocity[0] - partner.velocity[0], track.velocity[1] - partner.velocity[1])
+        seen, relative = hide(track.seen, relative, (partner.seen, partner_now), time - self._now)
+        return replace(track, crop=next_crop(seen), seen=seen, velocity=relative, hidden_since=since, doubted=0)
 
     def _locate_near(self, image: Array, crops: list[Crop], right: list[bool]) -> list[HandLandmarks]:
         if len(crops) == 2 and self._beside:
