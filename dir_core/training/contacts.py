@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dir_core import rotations
 from dir_core.clean_up.capsules import BONES, FINGER, RANK, HandCapsules, PlacedHand, fit_capsules, place_capsules
 from dir_core.conventions import SHAPE_COUNT, SIDES, Side
-from dir_core.degrees_of_freedom import finger_geometry, rotations_from_angles
+from dir_core.degrees_of_freedom import HIGHEST, LOWEST, finger_geometry, rotations_from_angles
 from dir_core.hand_model import HandModel
 
 Array = NDArray[Any]
@@ -121,7 +121,11 @@ def place_hand(body: Body, side: int, angles: Array, turn: Array, place: Array) 
 
 def spheres(body: Body, side: int, angles: Array, turn: Array, place: Array) -> Array:
     """Centres [N, 80, 3] of the spheres of one hand."""
-    ends = place_hand(body, side, angles, turn, place).ends[:, _CAPSULE]
+    return _centres(place_hand(body, side, angles, turn, place))
+
+
+def _centres(hand: PlacedHand) -> Array:
+    ends = hand.ends[:, _CAPSULE]
     centres: Array = ends[:, :, 0] + _SHARE[:, None] * (ends[:, :, 1] - ends[:, :, 0])
     return centres
 
@@ -164,16 +168,18 @@ def depth(body: Body, pair: Pair) -> Array:
     return deepest
 
 
-def slide_to_contact(body: Body, pair: Pair, side: int, direction: Array, allowed: Array) -> Pair:
+def slide_to_contact(  # noqa: PLR0917 - what slides, where to and how far
+    body: Body, pair: Pair, side: int, direction: Array, allowed: Array, part: Array | slice = slice(None)
+) -> Pair:
     """Move one hand along `direction` [N, 3] to where it first touches when it comes from far along it.
 
     `allowed` [N] is how far the spheres may reach into each other there, metres; negative leaves a gap. A
     candidate that never meets the other hand stays where it is. The contact of two spheres along a line is a
-    root of a quadratic.
+    root of a quadratic. Only the spheres of `part` ([80] bool) are looked at.
     """
     hands = pair_spheres(body, pair)
-    moving, still = hands[side], hands[1 - side]
-    reach = radii(body, side)[:, None] + radii(body, 1 - side) - allowed[:, None, None]
+    moving, still = hands[side][:, part], hands[1 - side][:, part]
+    reach = radii(body, side)[part, None] + radii(body, 1 - side)[part] - allowed[:, None, None]
     apart = moving[:, :, None] - still[:, None]
     along = np.einsum("nabi,ni->nab", apart, direction)
     under_root = along**2 - np.sum(apart**2, axis=-1) + np.maximum(reach, 0.0) ** 2
@@ -185,7 +191,7 @@ def slide_to_contact(body: Body, pair: Pair, side: int, direction: Array, allowe
 def close_fingers(body: Body, pair: Pair, side: int, closed: Array, allowed: float) -> Pair:
     """Bend every finger of one hand on its own from where it is towards `closed` [N, 5, 5] until it touches.
 
-    A finger stops before it is more than `allowed` metres deeper in the other hand than where it started.
+    A finger stops before it is more than `allowed` metres deep in the other hand, or deeper than where it started.
     """
     count = len(pair)
     shares = np.linspace(0.0, 1.0, _CLOSING_STEPS)
@@ -199,8 +205,54 @@ def close_fingers(body: Body, pair: Pair, side: int, closed: Array, allowed: flo
     deep = overlap(moving, np.tile(radii(body, side), _CLOSING_STEPS), still, radii(body, other)).max(axis=-1)
     deep = deep.reshape(count, _CLOSING_STEPS, SPHERES)
     fingers = np.stack([deep[:, :, finger == SPHERE_FINGER].max(axis=-1) for finger in range(5)], axis=-1)
-    free = fingers <= np.maximum(fingers[:, :1], 0.0) + allowed
+    free = fingers <= np.maximum(fingers[:, :1], allowed)
     last = np.cumprod(free, axis=1).sum(axis=1) - 1  # [N, 5] the last step before the first contact
     angles = pair.angles.copy()
     angles[:, side] = start + shares[np.maximum(last, 0)][..., None] * (closed - start)
     return replace(pair, angles=angles)
+
+
+def push_apart(body: Body, pair: Pair, allowed: float, rounds: int) -> Pair:
+    """Hands that reach into each other by more than `allowed` metres, pushed and bent apart little by little.
+
+    Wrists move and first and second finger joints bend and spread, each as it would to clear its own contacts
+    alone in the least-squares sense, within the ranges of the joints.
+    """
+    for _ in range(rounds):
+        hands = [
+            place_hand(body, side, pair.angles[:, side], pair.turn[:, side], pair.place[:, side]) for side in (0, 1)
+        ]
+        centres = [_centres(hand) for hand in hands]
+        apart = centres[0][:, :, None] - centres[1][:, None]
+        distance = np.maximum(np.sqrt(np.sum(apart**2, axis=-1)), 1e-6)
+        excess = np.maximum(radii(body, 0)[:, None] + radii(body, 1) - allowed - distance, 0.0)
+        push = (excess / distance)[..., None] * apart
+        acting = excess > 0
+        angles, place = pair.angles.copy(), pair.place.copy()
+        for side, sign in ((0, 1.0), (1, -1.0)):
+            force, weight = sign * push.sum(axis=2 - side), acting.sum(axis=2 - side).astype(np.float64)
+            place[:, side] += 0.5 * force.sum(axis=1) / np.maximum(weight.sum(axis=1), 1.0)[:, None]
+            angles[:, side] += _finger_steps(body, side, hands[side], centres[side], force, weight)
+        pair = replace(pair, angles=np.clip(angles, LOWEST, HIGHEST), place=place)
+    return pair
+
+
+def _finger_steps(  # noqa: PLR0917 - one hand's contacts
+    body: Body, side: int, hand: PlacedHand, centres: Array, force: Array, weight: Array
+) -> Array:
+    """Steps [N, 5, 5] of the hinge angles under forces [N, 80, 3] on the spheres; weights [N, 80] count contacts."""
+    axes = body.capsules[side].geometry.axes
+    steps = np.zeros((len(centres), 5, 5))
+    in_fingers = (len(centres), 5, 3 * _A_FINGER_BONE)
+    force, weight = force[:, : 15 * _A_FINGER_BONE], weight[:, : 15 * _A_FINGER_BONE].reshape(in_fingers)
+    force, centres = (values[:, : 15 * _A_FINGER_BONE].reshape(*in_fingers, 3) for values in (force, centres))
+    for angle, joint in ((0, 0), (1, 0), (3, 1)):
+        # The spread's axis leans along with the bend; as a direction of least effort the straight one will do.
+        carrier = hand.wrist[:, None] if joint == 0 else hand.turns[:, :, joint - 1]
+        axis = (carrier @ axes[:, angle, :, None])[..., 0]
+        moved = slice(joint * _A_FINGER_BONE, None)
+        speed = np.cross(axis[:, :, None], centres[:, :, moved] - hand.places[:, :, joint, None])
+        effect = np.sum(speed * force[:, :, moved], axis=(2, 3))
+        effort = np.sum(weight[:, :, moved] * np.sum(speed**2, axis=-1), axis=2)
+        steps[:, :, angle] = 0.5 * effect / np.maximum(effort, 1e-4)
+    return steps

@@ -147,7 +147,14 @@ def _passing_keys(rng: np.random.Generator, body: Body, scene: Scene) -> list[Pa
     if across[0] < 0:
         across = -across  # to the person's right
     keys = []
-    for offset, fingers in ((0.24, None), (0.2, None), (0.0, scene.pair.angles), (-0.16, None), (0.0, None), (0.22, None)):
+    for offset, fingers in (
+        (0.24, None),
+        (0.2, None),
+        (0.0, scene.pair.angles),
+        (-0.16, None),
+        (0.0, None),
+        (0.22, None),
+    ):
         step = 0.5 * offset * np.array([-1.0, 1.0])[:, None] * across
         pair = replace(scene.pair, place=scene.pair.place + step)
         if fingers is None and abs(offset) > 0:

@@ -32,6 +32,8 @@ _THUMB_POSES: Final = np.radians([
     (38.0, -10.0, 10.0, 45.0, 55.0), # across the palm
     (15.0, -5.0, 5.0, 35.0, 50.0),   # over a fist
 ])  # fmt: skip
+HELD_BACK: Final = np.radians([-32.0, 0.0, 0.0, 0.0, 0.0])
+"""A thumb out of the way of whatever comes to the palm."""
 # Which thumb poses go with a mode; a random mixture of them is taken.
 _THUMBS: Final[dict[str, tuple[int, ...]]] = {
     "open": (0, 1, 2),

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from dir_core import rotations
 from dir_core.conventions import DEFAULT_HAND_LENGTH, SHAPE_COUNT, SIDES, Side
-from dir_core.degrees_of_freedom import rotations_from_angles
+from dir_core.degrees_of_freedom import HIGHEST, LOWEST, rotations_from_angles
 from dir_core.hand_model import HandModel
 from dir_core.training import contacts
 from dir_core.training.contacts import ARM_LENGTH, SPHERE_FINGER, Body, Pair, make_body
-from dir_core.training.poses import MODE_SHARES, MODES, Mode, bend_fingers, sample_fingers
+from dir_core.training.poses import HELD_BACK, MODE_SHARES, MODES, Mode, bend_fingers, sample_fingers
 from dir_core.training.two_hands import Kind, TwoHands, View
 
 Array = NDArray[Any]
@@ -37,7 +37,10 @@ SHAPE_WIDTH, SHAPE_LIMIT = 0.7, 2.0
 LARGEST_FLEXION, LARGEST_DEVIATION = np.radians([70.0, 30.0])
 """How far a wrist bends towards palm or back, and towards thumb or little finger."""
 
-_CANDIDATES = 24
+_CANDIDATES = 10
+_CLASPED = 4  # of the candidates for interlaced hands, the best for a body, are brought to contact
+_SKIN = 0.004  # metres that fingers press into each other
+_PUSHES = 16
 _ROUNDS = 12  # batches of candidates before the least bad one is taken
 _POOL = 256  # finger poses of every mode that do not run into themselves
 _SELF_CONTACT = 0.0125  # metres between the bone axes of two fingers of a hand of usual size
@@ -47,6 +50,17 @@ _UPPER_ARM = 0.29
 _ARM_TRIES = 28  # wrist bends tried for every hand
 _WORST_ARM = 5.0  # cost of an arm that is still taken, see `_arm_cost`
 _ARM_OVERLAP = 0.008  # metres that arms and hands may reach into each other: skin gives way
+
+_CUT = 0.12  # of a wide picture by which hands may reach over its border
+
+_HELD: Final = (
+    SPHERE_FINGER != 0,
+    SPHERE_FINGER > 0,
+    (SPHERE_FINGER > 0) & (contacts.SPHERE_RANK == 0),
+    SPHERE_FINGER < 0,
+    SPHERE_FINGER == 0,
+)
+"""Spheres around whose middle a hand closes."""
 
 _PALM: Final = (0, 5, 9, 13, 17)
 _KNUCKLES: Final = (5, 9, 13, 17)
@@ -154,6 +168,11 @@ def sample_scene(rng: np.random.Generator, body: Body, kind: Kind, view: View) -
         pair = _BUILDERS[kind](rng, body, direction)
         pair = _set_before_body(rng, pair, view)
         elbow, bend, arm_cost = fit_arms(rng, body, pair)
+        if kind == "interlaced":  # what costs most, of the best few only
+            rows = np.argsort(arm_cost.max(axis=1))[:_CLASPED]
+            pair = _clasp(rng, body, pair.take(rows))
+            bend, arm_cost, direction, up, distance = (v[rows] for v in (bend, arm_cost, direction, up, distance))
+            elbow = elbows(body, pair.turn, pair.place, bend)
         keypoints = pair_keypoints(body, pair)
         camera = _aim(rng, keypoints, direction, up, distance)
         scene = Scene(pair, elbow, bend, camera, present, keypoints)
@@ -233,7 +252,16 @@ def _prayer(rng: np.random.Generator, body: Body, toward: Array) -> Pair:
     place = np.zeros((count, 2, 3))
     place[:, 1, 1:] += rng.normal(size=(count, 2)) * 0.007
     pair = _centred(body, _at_origin(angles, turn), place)
-    pair = contacts.slide_to_contact(body, pair, 1, np.tile(RIGHT, (count, 1)), rng.uniform(0.002, 0.006, count))
+    # The thumbs lie down on the hands afterwards: in between they would hold the palms apart.
+    thumbs = pair.angles[:, :, 0].copy()
+    pair.angles[:, :, 0] = HELD_BACK
+    pair = contacts.slide_to_contact(
+        body, pair, 1, np.tile(RIGHT, (count, 1)), rng.uniform(0.002, 0.006, count), SPHERE_FINGER != 0
+    )
+    for side in (0, 1):
+        closed = pair.angles[:, side].copy()
+        closed[:, 0] = thumbs[:, side]
+        pair = contacts.close_fingers(body, pair, side, closed, _SKIN)
     return _balanced(pair).turned(_tilts(rng, count, (40, 30, 25)))
 
 
@@ -244,12 +272,11 @@ def _interlaced(rng: np.random.Generator, body: Body, toward: Array) -> Pair:
     turn = _facing_palms(rng, lean, rng.normal(size=count) * 0.15, 0.05)
     across = rng.uniform(np.radians(35), np.radians(80), count)  # how far the fingers bend over to the other side
     angles = np.zeros((count, 2, 5, 5))
-    thumbs = sample_fingers(rng, 2 * count, ("relaxed", "open", "independent"))[:, 0].reshape(count, 2, 5)
     for side in (0, 1):
         angles[:, side] = bend_fingers(np.zeros((count, 4)), rng.uniform(0.6, 1.3, count))
         angles[:, side, 1:, 0] = across[:, None] + rng.normal(size=(count, 4)) * 0.05
         angles[:, side, 1:, 3] = rng.uniform(0.0, 0.35, (count, 1))
-    angles[:, :, 0] = thumbs
+    angles[:, :, 0] = HELD_BACK
     place = np.zeros((count, 2, 3))
     half_pitch = 0.0105 * body.hand_length / 0.185
     on_top = rng.integers(2, size=count) * 2 - 1  # whose index finger comes first
@@ -257,14 +284,22 @@ def _interlaced(rng: np.random.Generator, body: Body, toward: Array) -> Pair:
     place[:, 1, 1] = rng.normal(size=count) * 0.005
     place[:, 1, 0] = rng.uniform(0.02, 0.05, count)
     pair = _centred(body, _at_origin(angles, turn), place, _KNUCKLES)
+    return _balanced(pair).turned(_tilts(rng, count, (55, 40, 35)))
+
+
+def _clasp(rng: np.random.Generator, body: Body, pair: Pair) -> Pair:
+    """Interlaced hands brought to rest on each other, the fingers closed over the backs of the hands."""
+    count = len(pair)
+    pair = contacts.push_apart(body, pair, _SKIN, _PUSHES)
+    pair = replace(pair, opened=pair.angles.copy())
     loose = rng.random(count) < 0.2  # fingers stay straight, as in a roof of fingers
     for side in (0, 1):
         closed = pair.angles[:, side].copy()
         closed[:, 1:, 3] += np.where(loose, 0.2, rng.uniform(1.0, 1.6, count))[:, None]
         closed[:, 1:, 4] += np.where(loose, 0.1, rng.uniform(0.3, 0.9, count))[:, None]
-        closed[:, 0] += [0.5, -0.1, 0.1, 0.5, 0.5]
-        pair = contacts.close_fingers(body, pair, side, closed, 0.002)
-    return _balanced(pair).turned(_tilts(rng, count, (55, 40, 35)))
+        closed[:, 0] = sample_fingers(rng, count, ("relaxed", "fist"))[:, 0]
+        pair = contacts.close_fingers(body, pair, side, np.clip(closed, LOWEST, HIGHEST), _SKIN)
+    return pair
 
 
 def _wrapped(rng: np.random.Generator, body: Body, toward: Array) -> Pair:
@@ -284,13 +319,16 @@ def _wrapped(rng: np.random.Generator, body: Body, toward: Array) -> Pair:
     fingers = _unit(np.cross(away, rng.normal(size=(count, 3))))
     free.turn[:, outer] = hand_turn(SIDES[outer], fingers, -away)
     hands = contacts.pair_spheres(body, free)
-    aim = hands[inner][np.arange(count), rng.integers(contacts.SPHERES, size=count)]
-    palm = hands[outer][:, SPHERE_FINGER < 0].mean(axis=1) + 0.02 * fingers
+    # What is held: the middle of the hand, of its fingers or of its knuckles, seldom the thumb.
+    held = rng.choice(5, count, p=(0.35, 0.2, 0.2, 0.15, 0.1))
+    aims = np.stack([hands[inner][:, spheres].mean(axis=1) for spheres in _HELD], axis=1)
+    aim = aims[np.arange(count), held]
+    palm = hands[outer][:, SPHERE_FINGER < 0].mean(axis=1) + 0.03 * fingers
     pair = free.moved(outer, aim - palm)
     pair = contacts.slide_to_contact(body, pair, outer, away, rng.uniform(0.002, 0.005, count))
     closed = bend_fingers(np.full((count, 4), 0.95), np.zeros(count))
     closed[:, 0] = pair.angles[:, outer, 0] + [0.6, -0.3, 0.1, 0.6, 0.7]
-    return contacts.close_fingers(body, pair, outer, closed, 0.002)
+    return contacts.close_fingers(body, pair, outer, closed, _SKIN)
 
 
 _BUILDERS: Final = {
@@ -547,8 +585,11 @@ def _frame(rng: np.random.Generator, scene: Scene, framing: Framing, size: int) 
         middle = 0.5 * (low + high) + rng.uniform(-0.12, 0.12, 2) * width
     else:
         width = 1.0
-        middle = points[scene.present].mean(axis=(0, 1)) + rng.uniform(-0.45, 0.45, 2)
-        # A camera that looks past the hands sees them at the edge; turning it by that little is a shift of the picture.
+        # As if turned a little away, the camera has the hands anywhere in its picture, at times cut by its border.
+        shown = points[scene.present].reshape(-1, 2)
+        low, high = shown.min(axis=0), shown.max(axis=0)
+        room = np.maximum(1.0 - (high - low), 0.0) + _CUT
+        middle = 0.5 * (low + high) + rng.uniform(-0.5, 0.5, 2) * room
     scale = size / width
     return np.array(
         [
