@@ -95,11 +95,12 @@ class DirEstimator:
         not depend on the batch, and the follower only on finished stretches: so the batch does not change the
         result, and a capture that goes on with the stretches in `parts` ends with the same one to the last bit.
         """
+        # Where hands touch, this network sees both better than any tracker: it must only say that they do.
         follower = HandFollower(self._box)
         finished: list[dict[str, Array]] = []
         done = 0
         with (
-            HandTracker(self._mirrored, box=self._box) as tracker,
+            HandTracker(self._mirrored, box=self._box, two_hands=False) as tracker,
             closing(_one_ahead(stretches(iter(frames), tracker))) as coming,
         ):
             for number, stretch in enumerate(coming):

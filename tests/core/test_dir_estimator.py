@@ -369,7 +369,7 @@ class TruthTracker:
     truth: Truth
     blind: range = range(0)
 
-    def __init__(self, mirrored: bool = False, box: object = None):
+    def __init__(self, mirrored: bool = False, box: object = None, two_hands: bool = False):
         self._row = -1
 
     def __enter__(self) -> "TruthTracker":
