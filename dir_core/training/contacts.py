@@ -223,18 +223,25 @@ def push_apart(body: Body, pair: Pair, allowed: float, rounds: int) -> Pair:
             place_hand(body, side, pair.angles[:, side], pair.turn[:, side], pair.place[:, side]) for side in (0, 1)
         ]
         centres = [_centres(hand) for hand in hands]
-        apart = centres[0][:, :, None] - centres[1][:, None]
-        distance = np.maximum(np.sqrt(np.sum(apart**2, axis=-1)), 1e-6)
-        excess = np.maximum(radii(body, 0)[:, None] + radii(body, 1) - allowed - distance, 0.0)
-        push = (excess / distance)[..., None] * apart
-        acting = excess > 0
+        deep = overlap(centres[0], radii(body, 0), centres[1], radii(body, 1)) - allowed
+        acting = np.nonzero(deep > 0)
+        excess = deep[acting]
+        apart = centres[0][acting[:2]] - centres[1][acting[::2]]
+        push = apart * (excess / np.maximum(np.linalg.norm(apart, axis=-1), 1e-6))[:, None]
         angles, place = pair.angles.copy(), pair.place.copy()
         for side, sign in ((0, 1.0), (1, -1.0)):
-            force, weight = sign * push.sum(axis=2 - side), acting.sum(axis=2 - side).astype(np.float64)
+            force, weight = _gathered(acting[0] * SPHERES + acting[1 + side], sign * push, len(pair))
             place[:, side] += 0.5 * force.sum(axis=1) / np.maximum(weight.sum(axis=1), 1.0)[:, None]
             angles[:, side] += _finger_steps(body, side, hands[side], centres[side], force, weight)
         pair = replace(pair, angles=np.clip(angles, LOWEST, HIGHEST), place=place)
     return pair
+
+
+def _gathered(sphere: Array, push: Array, count: int) -> tuple[Array, Array]:
+    """Sums [count, 80, 3] of pushes [P, 3] on numbered spheres [P], and how many each has [count, 80]."""
+    length = count * SPHERES
+    force = np.stack([np.bincount(sphere, push[:, axis], length) for axis in range(3)], axis=-1)
+    return force.reshape(count, SPHERES, 3), np.bincount(sphere, minlength=length).reshape(count, SPHERES)
 
 
 def _finger_steps(  # noqa: PLR0917 - one hand's contacts
@@ -254,5 +261,5 @@ def _finger_steps(  # noqa: PLR0917 - one hand's contacts
         speed = np.cross(axis[:, :, None], centres[:, :, moved] - hand.places[:, :, joint, None])
         effect = np.sum(speed * force[:, :, moved], axis=(2, 3))
         effort = np.sum(weight[:, :, moved] * np.sum(speed**2, axis=-1), axis=2)
-        steps[:, :, angle] = 0.5 * effect / np.maximum(effort, 1e-4)
+        steps[:, :, angle] = effect / np.maximum(effort, 1e-4)
     return steps

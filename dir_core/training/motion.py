@@ -11,7 +11,6 @@ from dir_core import rotations
 from dir_core.conventions import Side
 from dir_core.degrees_of_freedom import HIGHEST, LOWEST, rotations_from_angles
 from dir_core.hand_model import HandModel
-from dir_core.training import contacts
 from dir_core.training.contacts import Body, Pair
 from dir_core.training.scenes import (
     TOUCHING,
@@ -32,7 +31,7 @@ Array = NDArray[Any]
 _APART = 0.16  # metres between hands that are clearly separate, beyond where they touch
 _OPEN_AT = 0.07  # metres from contact at which the fingers have opened for it
 _BORDER = 0.06  # of the picture that stays free around the hands
-_DISTANCES: Final = np.linspace(0.4, 1.8, 29)  # metres of the camera that are tried
+_DISTANCES: Final = np.linspace(0.35, 1.5, 24)  # metres of the camera that are tried
 
 # When the hands of a touching clip are apart, open before contact, touching, closed; moved; and the way back.
 _TOUCH_TIMES: Final = np.array([0.0, 0.18, 0.32, 0.4, 0.46, 0.54, 0.62, 0.68, 0.82, 1.0])
@@ -60,7 +59,7 @@ def sample_clip(  # noqa: PLR0917 - what may be asked of a clip
     count = max(round(seconds * frame_rate), 1)
     clip = _moves(times, keys, np.linspace(0.0, 1.0, count))
     elbow = elbows(body, clip.pair.turn, clip.pair.place, clip.bend)
-    camera, camera_matrix = _frame_all(body, scene, clip.pair, image_size)
+    camera, camera_matrix = _frame_all(rng, body, scene, clip.pair, image_size)
     wrist = rotations.from_matrix(camera.turn[0] @ clip.pair.turn)
     rotation = [
         rotations_from_angles(body.capsules[side].geometry, wrist[:, side], clip.pair.angles[:, side])
@@ -217,7 +216,9 @@ def _moves(times: Array, keys: _Keys, at: Array) -> _Keys:
     return _Keys(pair, between(keys.bend))
 
 
-def _frame_all(body: Body, scene: Scene, pair: Pair, image_size: tuple[int, int]) -> tuple[Camera, Array]:
+def _frame_all(
+    rng: np.random.Generator, body: Body, scene: Scene, pair: Pair, image_size: tuple[int, int]
+) -> tuple[Camera, Array]:
     """The scene's camera moved so that it sees the hands in every frame, and its matrix [3, 3]."""
     size = np.array(image_size, np.float64)
     keypoints = pair_keypoints(body, pair)[:, scene.present].reshape(-1, 3)
@@ -225,14 +226,12 @@ def _frame_all(body: Body, scene: Scene, pair: Pair, image_size: tuple[int, int]
     seen = keypoints @ turn.T
     middle = 0.5 * (seen.min(axis=0) + seen.max(axis=0))
     focal = 0.5 * size[0] / np.tan(0.5 * scene.camera.field_of_view[0])
-    distance = np.linalg.norm(scene.camera.place[0] - scene.keypoints[0].mean(axis=(0, 1)))
-    # The nearest distance, from the one sampled on, at which all hands are inside; far hands of a wide scene
-    # stay far.
-    tried = np.maximum(_DISTANCES, distance)[:, None, None]
+    # The nearest distance at which all hands are inside, and up to a quarter more.
+    tried = _DISTANCES[:, None, None]
     depth = seen[:, 2:] - middle[2] + tried
     places = focal * (seen[:, :2] - middle[:2]) / np.maximum(depth, 0.05)
     inside = (np.abs(places) < (0.5 - _BORDER) * size).all(axis=(1, 2)) & (depth.min(axis=(1, 2)) > 0.25)
-    chosen = float(tried[int(np.argmax(inside)) if inside.any() else -1, 0, 0])
+    chosen = _DISTANCES[int(np.argmax(inside)) if inside.any() else -1] * rng.uniform(1.0, 1.25)
     place = (middle - [0.0, 0.0, chosen]) @ turn
     camera_matrix = np.array([[focal, 0.0, 0.5 * size[0]], [0.0, focal, 0.5 * size[1]], [0.0, 0.0, 1.0]])
     return Camera(turn[None], place[None], scene.camera.field_of_view), camera_matrix

@@ -38,9 +38,9 @@ LARGEST_FLEXION, LARGEST_DEVIATION = np.radians([70.0, 30.0])
 """How far a wrist bends towards palm or back, and towards thumb or little finger."""
 
 _CANDIDATES = 10
-_CLASPED = 4  # of the candidates for interlaced hands, the best for a body, are brought to contact
+_SETTLED = 4  # of the candidates, the best for a body, are brought to rest on each other
 _SKIN = 0.004  # metres that fingers press into each other
-_PUSHES = 16
+_PUSHES = 12
 _ROUNDS = 12  # batches of candidates before the least bad one is taken
 _POOL = 256  # finger poses of every mode that do not run into themselves
 _SELF_CONTACT = 0.0125  # metres between the bone axes of two fingers of a hand of usual size
@@ -49,7 +49,8 @@ _SHOULDER = np.array([0.18, 0.0, 0.0])  # of the right side
 _UPPER_ARM = 0.29
 _ARM_TRIES = 28  # wrist bends tried for every hand
 _WORST_ARM = 5.0  # cost of an arm that is still taken, see `_arm_cost`
-_ARM_OVERLAP = 0.008  # metres that arms and hands may reach into each other: skin gives way
+_OVERLAP_COST = 500.0  # a metre
+_ARM_OVERLAP, _HAND_OVERLAP = 0.008, 0.007  # metres that arms and hands may reach into others: skin gives way
 
 _CUT = 0.12  # of a wide picture by which hands may reach over its border
 
@@ -168,15 +169,15 @@ def sample_scene(rng: np.random.Generator, body: Body, kind: Kind, view: View) -
         pair = _BUILDERS[kind](rng, body, direction)
         pair = _set_before_body(rng, pair, view)
         elbow, bend, arm_cost = fit_arms(rng, body, pair)
-        if kind == "interlaced":  # what costs most, of the best few only
-            rows = np.argsort(arm_cost.max(axis=1))[:_CLASPED]
-            pair = _clasp(rng, body, pair.take(rows))
+        if kind in _SETTLERS:  # what costs most, of the best few only
+            rows = np.argsort(arm_cost.max(axis=1))[:_SETTLED]
+            pair = _SETTLERS[kind](rng, body, pair.take(rows))
             bend, arm_cost, direction, up, distance = (v[rows] for v in (bend, arm_cost, direction, up, distance))
             elbow = elbows(body, pair.turn, pair.place, bend)
         keypoints = pair_keypoints(body, pair)
         camera = _aim(rng, keypoints, direction, up, distance)
         scene = Scene(pair, elbow, bend, camera, present, keypoints)
-        cost = arm_cost[:, present].max(axis=1) + 100.0 * _arm_overlap(body, scene) + _unseen(scene)
+        cost = arm_cost[:, present].max(axis=1) + _OVERLAP_COST * _overlap(body, scene) + _unseen(scene)
         row = int(np.argmax(cost < _WORST_ARM)) if (cost < _WORST_ARM).any() else int(np.argmin(cost))
         if cost[row] < least:
             best, least = scene.take(np.array([row])), cost[row]
@@ -258,11 +259,19 @@ def _prayer(rng: np.random.Generator, body: Body, toward: Array) -> Pair:
     pair = contacts.slide_to_contact(
         body, pair, 1, np.tile(RIGHT, (count, 1)), rng.uniform(0.002, 0.006, count), SPHERE_FINGER != 0
     )
+    pair = replace(pair, opened=pair.angles.copy())
+    pair.opened[:, :, 0] = thumbs
+    return _balanced(pair).turned(_tilts(rng, count, (40, 30, 25)))
+
+
+def _press(rng: np.random.Generator, body: Body, pair: Pair) -> Pair:
+    """Praying hands brought to rest on each other, the thumbs laid down."""
+    pair = contacts.push_apart(body, pair, _SKIN, _PUSHES // 2)
     for side in (0, 1):
         closed = pair.angles[:, side].copy()
-        closed[:, 0] = thumbs[:, side]
+        closed[:, 0] = pair.opened[:, side, 0]
         pair = contacts.close_fingers(body, pair, side, closed, _SKIN)
-    return _balanced(pair).turned(_tilts(rng, count, (40, 30, 25)))
+    return replace(pair, opened=pair.angles)
 
 
 def _interlaced(rng: np.random.Generator, body: Body, toward: Array) -> Pair:
@@ -297,7 +306,7 @@ def _clasp(rng: np.random.Generator, body: Body, pair: Pair) -> Pair:
         closed = pair.angles[:, side].copy()
         closed[:, 1:, 3] += np.where(loose, 0.2, rng.uniform(1.0, 1.6, count))[:, None]
         closed[:, 1:, 4] += np.where(loose, 0.1, rng.uniform(0.3, 0.9, count))[:, None]
-        closed[:, 0] = sample_fingers(rng, count, ("relaxed", "fist"))[:, 0]
+        closed[:, 0] = sample_fingers(rng, count, ("open", "relaxed", "point"))[:, 0]
         pair = contacts.close_fingers(body, pair, side, np.clip(closed, LOWEST, HIGHEST), _SKIN)
     return pair
 
@@ -341,6 +350,9 @@ _BUILDERS: Final = {
     "interlaced": _interlaced,
     "wrapped": _wrapped,
 }
+
+
+_SETTLERS: Final = {"prayer": _press, "interlaced": _clasp}
 
 
 def hand_turn(side: Side, fingers: Array, palm: Array) -> Array:
@@ -508,17 +520,18 @@ def elbows(body: Body, turn: Array, place: Array, bend: Array) -> Array:
     return place - ARM_LENGTH * body.hand_length * forearm
 
 
-def _arm_overlap(body: Body, scene: Scene) -> Array:
-    """How far [N] a forearm reaches into the other hand or forearm beyond what skin allows, metres."""
+def _overlap(body: Body, scene: Scene) -> Array:
+    """How far [N] a hand or forearm reaches into another beyond what skin allows, metres."""
     if not scene.present.all():
         return np.zeros(len(scene.elbow))
     hands = contacts.pair_spheres(body, scene.pair)
     arms = [contacts.arm_spheres(body, scene.pair.place[:, side], scene.elbow[:, side]) for side in (0, 1)]
-    deepest = contacts.overlap(*arms[0], *arms[1]).max(axis=(1, 2))
+    deepest = contacts.overlap(*arms[0], *arms[1]).max(axis=(1, 2)) - _ARM_OVERLAP
     for side in (0, 1):
         other = contacts.overlap(*arms[side], hands[1 - side], contacts.radii(body, 1 - side)).max(axis=(1, 2))
-        deepest = np.maximum(deepest, other)
-    return np.where(deepest > _ARM_OVERLAP, deepest, 0.0)
+        deepest = np.maximum(deepest, other - _ARM_OVERLAP)
+    between = contacts.overlap(hands[0], contacts.radii(body, 0), hands[1], contacts.radii(body, 1)).max(axis=(1, 2))
+    return np.maximum(np.maximum(deepest, between - _HAND_OVERLAP), 0.0)
 
 
 # --- the camera
@@ -529,7 +542,7 @@ def _sample_view(rng: np.random.Generator, view: View, count: int) -> tuple[Arra
     noise = rng.normal(size=(count, 3))
     if view == "webcam":
         direction = _unit(-BACK + noise * [0.3, 0.22, 0.0] + [0.0, 0.08, 0.0])
-        return direction, np.tile(UP, (count, 1)), rng.uniform(0.35, 1.1, count)
+        return direction, np.tile(UP, (count, 1)), 0.35 * (1.1 / 0.35) ** rng.random(count)
     # From the eyes, or from above a desk as a camera on a stand looks at it; rarely from its other side.
     above = rng.random(count) < 0.3
     direction = np.where(
@@ -589,7 +602,7 @@ def _frame(rng: np.random.Generator, scene: Scene, framing: Framing, size: int) 
         shown = points[scene.present].reshape(-1, 2)
         low, high = shown.min(axis=0), shown.max(axis=0)
         room = np.maximum(1.0 - (high - low), 0.0) + _CUT
-        middle = 0.5 * (low + high) + rng.uniform(-0.5, 0.5, 2) * room
+        middle = 0.5 * (low + high) + (rng.uniform(-0.25, 0.25, (2, 2)).sum(axis=0)) * room
     scale = size / width
     return np.array(
         [
