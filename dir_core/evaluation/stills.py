@@ -53,8 +53,8 @@ def measure_stills(folder: Path, read: HandReader) -> dict[str, TouchingFigures]
         DataSetError: the folder holds no such stills.
     """
     result = {}
-    shown: Shown
-    for shown in ("interacting", *SIDES):
+    kinds: tuple[Shown, ...] = ("interacting", *SIDES)
+    for shown in kinds:
         try:
             frames = read_interhand(folder, need_mano=False, shown=shown)
         except DataSetError:

@@ -1,15 +1,20 @@
 """Figures of hands that touch, on hand-made cases; the real stills where they are at hand."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from dir_core.camera import make_camera_matrix, project
-from dir_core.conventions import SIDES
-from dir_core.detection.landmark_network import TWO_HAND_WEIGHTS
+from dir_core.conventions import SIDES, Side
+from dir_core.detection.crop import Crop
+from dir_core.detection.landmark_network import TWO_HAND_WEIGHTS, HandLandmarks
+from dir_core.evaluation.metrics import posed_keypoints
 from dir_core.evaluation.stills import hand_reader, measure_stills
+from dir_core.evaluation.touching import CLIPS, CapturedClip, measure_fitted, measure_seen
 from dir_core.evaluation.touching_metrics import (
     SeenHands,
     TouchingFigures,
@@ -20,9 +25,14 @@ from dir_core.evaluation.touching_metrics import (
     table,
     wrist_aligned_error,
 )
+from dir_core.evaluation.touching_pictures import write_overlays
+from dir_core.fitting.landmark_places import landmark_places
 from dir_core.hand_model import open_hand_models
 from dir_core.rotations import from_rotation_vector, to_matrix
+from dir_core.take import Take, load_take
 
+DEMO = Path(__file__).resolve().parents[2] / "blender_assets" / "demo" / "two_hands.mp4"
+ROWS = ("rotation", "translation", "keypoints_2d", "keypoints_3d", "confidence", "observed")
 FRAMES = 10
 LEFT, RIGHT = range(2)
 
@@ -119,6 +129,67 @@ def test_clips_are_joined_hand_by_hand(truth: TrueHands) -> None:
     nothing = summarise(measure_hands(replace(good, observed=np.zeros((FRAMES, 2), bool)), truth))
     assert nothing.wrist_mm is None
     assert table({"both": both, "nothing": nothing}).splitlines()[2].split()[-1] == "-"
+
+
+@pytest.fixture(scope="session")
+def drawn() -> Take:
+    """The truth of the demonstration clip, as that of a drawn clip is: all of both hands visible."""
+    take = load_take(DEMO.with_suffix(".truth.npz"))
+    hands = {}
+    for side in SIDES:
+        track = take.hand(side)
+        joints = posed_keypoints(track, open_hand_models()[side])
+        seen = np.ones_like(track.observed)
+        hands[side] = replace(track, keypoints_3d=joints, confidence=np.ones_like(track.confidence), observed=seen)
+    return replace(take, **hands)
+
+
+def test_a_take_that_equals_the_truth_has_no_errors(drawn: Take) -> None:
+    fitted = summarise(measure_fitted(drawn, drawn, open_hand_models()))
+    assert (fitted.both_found, fitted.right_side, fitted.snapped) == (100.0, 100.0, 0.0)
+    assert fitted.wrist_all_mm == pytest.approx(0.0, abs=1e-3)
+    assert fitted.error_2d == pytest.approx(0.0, abs=1e-3)
+    places = {side: landmark_places(drawn.hand(side).keypoints_3d) for side in SIDES}
+    as_landmarks = {
+        side: replace(drawn.hand(side), keypoints_3d=3 * points, keypoints_2d=project(points, drawn.camera_matrix))
+        for side, points in places.items()
+    }
+    seen = summarise(measure_seen(replace(drawn, **as_landmarks), drawn))
+    assert seen.wrist_all_mm == pytest.approx(0.0, abs=1e-3)
+    assert seen.error_2d == pytest.approx(0.0, abs=1e-3)
+
+
+def test_a_take_that_starts_late_is_measured_on_its_own_frames(drawn: Take) -> None:
+    later = slice(40, 60)
+    hands = {}
+    for side in SIDES:
+        track = drawn.hand(side)
+        rows = {name: getattr(track, name)[later] for name in ROWS}
+        hands[side] = replace(track, **rows)
+    part = replace(drawn, time=drawn.time[later], frame=drawn.frame[later], **hands)
+    assert summarise(measure_fitted(part, drawn, open_hand_models())).wrist_all_mm == pytest.approx(0.0, abs=1e-3)
+
+
+def test_the_clips_show_every_kind_from_both_views_and_every_tone_as_often() -> None:
+    assert len({(clip.kind, clip.view) for clip in CLIPS}) == len({clip.seed for clip in CLIPS}) == len(CLIPS) == 12
+    assert set(Counter(clip.skin for clip in CLIPS).values()) == {4}
+
+
+def test_overlays_show_network_tracker_and_fit(drawn: Take, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def read(image: np.ndarray, crop: Crop, side: Side) -> HandLandmarks:
+        asked.append(side)
+        middle = np.full((21, 2), [crop.x, crop.y], np.float32)
+        return HandLandmarks(middle, np.zeros((21, 3), np.float32), presence=1.0, right_score=1.0)
+
+    write_overlays(tmp_path / "sheet.png", DEMO, CapturedClip(drawn, drawn, 1.0, 1.0, 1.0), read)
+    sheet = cv2.imread(str(tmp_path / "sheet.png"))
+    assert set(asked) == set(SIDES)
+    assert len(asked) == 30  # both hands in fifteen frames
+    alone, tracker, fit = (sheet[:288, 384 * cell : 384 * (cell + 1)].astype(int) for cell in range(3))
+    assert np.abs(alone[20:] - tracker[20:]).sum(axis=-1).astype(bool).sum() > 200
+    assert np.abs(fit[20:] - tracker[20:]).sum(axis=-1).astype(bool).sum() > 2000
 
 
 @pytest.fixture(scope="session")
