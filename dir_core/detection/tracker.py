@@ -71,6 +71,7 @@ _LONGEST_BLIND = 0.3  # seconds for which both are
 _TOUCH_PERIOD = 0.25  # seconds between questions to the locator while hands touch
 _DOUBT_PERIOD = 0.1  # the same while a hand is not seen, or when they have just parted
 _PARTED_TIME = 0.35  # seconds after parting in which the sides are checked
+_SURE_EVIDENCE = 10.0  # frames of sure handedness: what two hands must differ by to be told apart without the locator
 _LOCATOR_EVIDENCE = 2.0  # what one answer about both sides counts, in frames of sure handedness
 _AROUND = 1.3  # square that the locator searches, in widths of both crops
 _MIN_TRUST_NEW = 0.3  # for a hand that begins
@@ -355,11 +356,11 @@ class HandTracker:
 
     def _looks_right(self) -> list[bool]:
         """Which tracks look like a right hand, by their evidence; of two hands one is the right one."""
-        if len(self._tracks) == 2:
-            first, second = self._tracks
-            right = (first.evidence > second.evidence) != self.mirrored
+        evidence = [track.evidence + track.untold or self._right_evidence(track.seen) for track in self._tracks]
+        if len(evidence) == 2:
+            right = (evidence[0] > evidence[1]) != self.mirrored
             return [right, not right]
-        return [(track.evidence > 0) != self.mirrored for track in self._tracks]
+        return [(each > 0) != self.mirrored for each in evidence]
 
     def _follow_near(self, image: Array, time: float, share: float) -> list[_Track]:
         """Look for hands that touch or hide each other; those that are still there, seen or predicted."""
@@ -438,16 +439,16 @@ class HandTracker:
                 track.evidence = carry(track.evidence)
 
     def _check_sides(self, image: Array, time: float) -> None:
-        """Ask the locator now and then which hand is which, while hands touch and when they have just parted."""
+        """Ask the locator now and then which hand is which, while hands touch and where that is not known for sure."""
         if len(self._tracks) < 2:
             return
-        parted = time - self._parted <= _PARTED_TIME
-        period = _DOUBT_PERIOD if parted else _TOUCH_PERIOD if self._touching else np.inf
+        first, second = self._tracks
+        doubted = time - self._parted <= _PARTED_TIME or abs(first.evidence - second.evidence) < _SURE_EVIDENCE
+        period = _DOUBT_PERIOD if doubted else _TOUCH_PERIOD if self._touching else np.inf
         if time - self._last_located < period:
             return
         self._last_located = time
         located = self._locator.locate(image, _around([track.crop for track in self._tracks]))
-        first, second = self._tracks
         right = self._looks_right()
         hands = (second.seen, first.seen) if right[0] else (first.seen, second.seen)
         vote = _LOCATOR_EVIDENCE * side_vote(hands, located)
@@ -474,8 +475,9 @@ class HandTracker:
                 self._accept(image, time, palms, _MIN_PRESENCE if beginning else _MIN_PRESENCE_RESCUE)
             if (self._box is None or not beginning) and len(self._tracks) < 2:
                 self._accept(image, time, self._find_palms(image), _MIN_PRESENCE)
-                if self._two_hands and len(self._tracks) < 2:
-                    self._find_near(image, size, time)
+                for outer in self._squares_of_both(size) if self._two_hands else ():
+                    if len(self._tracks) < 2:
+                        self._find_sides(image, outer, time)
         if rescue_turn and self._losses and len(self._tracks) < 2:  # the last loss may just have been found
             self._rescue(image, size, time)
 
@@ -523,9 +525,12 @@ class HandTracker:
                 continue
             self._begin(crop, seen, time)
 
-    def _find_near(self, image: Array, size: tuple[int, int], time: float) -> None:
-        """Begin tracks where the locator sees hands that are too near to each other to be found as single palms."""
-        outer = _around([self._tracks[0].crop]) if self._tracks else whole_picture(size)
+    def _squares_of_both(self, size: tuple[int, int]) -> list[Crop]:
+        """Where a hand that is missing may be: anywhere, or on the other one, to be looked at more closely."""
+        return [whole_picture(size), *(_around([track.crop]) for track in self._tracks)]
+
+    def _find_sides(self, image: Array, outer: Crop, time: float) -> None:
+        """Begin tracks of the sides that are missing, where the locator sees them: also on or behind another hand."""
         located = self._locator.locate(image, outer)
         for right in (False, True):
             palm = located.right if right else located.left

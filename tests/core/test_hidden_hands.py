@@ -221,6 +221,19 @@ def test_a_hand_that_stays_hidden_is_given_up_and_found_again(stage: Stage) -> N
     assert clip.touching[gone].any()
 
 
+def test_hands_that_change_places_in_the_dark_are_known_where_they_part(stage: Stage) -> None:
+    def motion(time: float) -> tuple[Pose, Pose]:
+        across = 170 * (1 - time)  # the left hand is on the right first, then on the left
+        hidden = 0.9 < time < 1.15
+        return Pose(320 + across, 330, hidden=hidden), Pose(320 - across, 330, hidden=hidden)
+
+    stage.motion = motion
+    clip = follow(60)
+    for side in ("left", "right"):
+        assert off(clip, motion, side)[:25].max() < 0.01
+        assert off(clip, motion, side)[45:].max() < 0.01
+
+
 def test_selfie_footage_asks_for_the_hand_that_it_looks_like(stage: Stage) -> None:
     stage.motion = passing
     clip = follow(60)
