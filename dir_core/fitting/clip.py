@@ -21,7 +21,7 @@ from dir_core.degrees_of_freedom import finger_geometry
 from dir_core.fitting.hand_pose import fit_pose, place_on_rays
 from dir_core.fitting.hand_shape import HandShape, bone_lengths, fit_shape
 from dir_core.fitting.landmark_places import landmark_places
-from dir_core.fitting.touching_hands import near_times, overlap_share, settle_depth
+from dir_core.fitting.touching_hands import near_times, overlap_share, place_in_picture, settle_depth
 from dir_core.hand_model import HandModel
 from dir_core.landmarks import HandLandmarkTrack
 
@@ -235,23 +235,29 @@ def _place_track(
         rotation = np.concatenate([wrist.rotation[:, :1], rotation[:, 1:]], axis=1)
     keypoints = sighting.models[side].pose_keypoints(rotation, None, hand.shape, hand.scale)
     relative = landmark_places(keypoints) - keypoints[:, :1]
-    translation, palm = _place(sighting, side, relative, cutoffs)
+    translation, palm = _place(sighting, side, relative, place_on_rays, cutoffs)
     meeting = sighting.meeting
     if meeting is not None:
-        met, met_palm = _place(meeting.seen, side, relative[meeting.rows], cutoffs)
+        met, met_palm = _place(meeting.seen, side, relative[meeting.rows], place_in_picture, cutoffs)
         translation = meeting.blend(translation, met)
         palm = meeting.blend(palm, met_palm)
     return FittedHand(rotation, translation, hand.shape, hand.scale, pixels=fingers.around + palm)
 
 
-def _place(sighting: Sighting, side: Side, relative: Array, cutoffs: Cutoffs) -> tuple[Array, Array]:
+def _place(
+    sighting: Sighting, side: Side, relative: Array, place: Callable[[Array, Array, Array], Array], cutoffs: Cutoffs
+) -> tuple[Array, Array]:
     """Smoothed wrist [T, 3] of a hand with landmarks [T, 21, 3] about it, and its palm [T, 1, 2] in the picture."""
     track = sighting.tracks[side]
     # Placed by the pixels as they were seen: their noise tells the smoother how far to trust them.
     ray = rays(track.keypoints_2d.astype(np.float64), sighting.camera_matrix)
-    place = place_on_rays(relative, ray, trust(track))
     translation = steady_position(
-        place, track.confidence, track.observed, sighting.time, cutoffs=cutoffs, hand_length=sighting.hand_length
+        place(relative, ray, trust(track)),
+        track.confidence,
+        track.observed,
+        sighting.time,
+        cutoffs=cutoffs,
+        hand_length=sighting.hand_length,
     )
     return translation, _steady_palm(track, sighting.time, cutoffs.wrist_position)
 

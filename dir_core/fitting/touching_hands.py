@@ -20,6 +20,7 @@ from dir_core.clean_up.contact_solver import BLOCK
 from dir_core.clean_up.gaps import rows_to_fit
 from dir_core.clean_up.touch import Pairs, Touch, find_near, find_touch, watch_pairs
 from dir_core.conventions import KEYPOINT_BONES, SIDES, Side
+from dir_core.fitting.hand_pose import place_on_rays
 from dir_core.hand_model import HandModel
 from dir_core.landmarks import HandLandmarkTrack, length_in_image
 
@@ -32,6 +33,10 @@ _THICKNESS = 0.12  # of a finger, in lengths of the hand
 _STEPS: Final = np.arange(-0.1, 0.1001, 0.005)  # metres that the right hand goes back against the left one
 _LATERAL = 0.010  # metres between outlines in the picture up to which capsules are watched
 _FLATTEN = 0.01  # of depth is left where capsules are compared in the picture: enough to choose the nearer of two
+
+_NEAREST = 0.1  # metres
+_PLACE_ITERATIONS = 4
+_FAR_OFF = 0.05  # of the hand's extent in the picture
 
 # Costs are squares of sigmas: a cost of 1 weighs as much as a depth that errs by its usual error.
 _DEPTH_NOISE = 0.03  # of the depth, for a hand that is seen well
@@ -97,6 +102,32 @@ def _along_bones(pixels: Array) -> Array:
     """Points [N, 60, 2] along the bones of hands at pixels [N, 21, 2]."""
     start, end = (pixels[:, list(ends)] for ends in zip(*KEYPOINT_BONES, strict=True))
     return np.concatenate([start + share * (end - start) for share in (1 / 3, 2 / 3, 1)], axis=1)
+
+
+def place_in_picture(relative: Array, ray: Array, weight: Array) -> Array:
+    """Position [N, 3] at which points [N, 21, 3] are seen nearest to their viewing rays [N, 21, 2].
+
+    `place_on_rays` takes the rays for exact: where many points are hidden their errors spread them, and the hand comes
+    out too near. Here their errors are in the picture, and those of a few points far off do not count.
+    """
+    position = place_on_rays(relative, ray, weight)
+    extent = np.maximum(np.ptp(ray, axis=1).max(axis=-1), 1e-6)[:, None]
+    change = np.zeros((*ray.shape, 3))
+    for _ in range(_PLACE_ITERATIONS):
+        position[:, 2] = np.maximum(position[:, 2], _NEAREST)
+        placed = relative + position[:, None]
+        depth = np.maximum(placed[..., 2:], 0.5 * _NEAREST)
+        seen = placed[..., :2] / depth
+        miss = seen - ray
+        sure = weight / (1.0 + np.sum(miss**2, axis=-1) / (_FAR_OFF * extent) ** 2)
+        change[..., 0, 0] = change[..., 1, 1] = 1.0 / depth[..., 0]
+        change[..., 2] = -seen / depth
+        pull = sure[..., None, None] * change
+        normal = np.einsum("nkri,nkrj->nij", pull, change) + 1e-9 * np.eye(3)
+        gradient = np.einsum("nkri,nkr->ni", pull, miss)
+        position = position - np.linalg.solve(normal, gradient[..., None])[..., 0]
+    position[:, 2] = np.maximum(position[:, 2], _NEAREST)
+    return position
 
 
 def settle_depth(
