@@ -400,7 +400,8 @@ class HandTracker:
     def _hidden(self, track: _Track, partner: _Track, partner_now: HandLandmarks, time: float) -> _Track | None:
         """The track of a hand that was not seen; None when it was not seen for too long."""
         since = time if track.hidden_since is None else track.hidden_since
-        if time - since > (_LONGEST_HIDDEN if partner.hidden_since is None else _LONGEST_BLIND):
+        blind_since = time if partner.hidden_since is None else max(since, partner.hidden_since)
+        if time - since > _LONGEST_HIDDEN or time - blind_since > _LONGEST_BLIND:
             return None
         relative = track.velocity
         if track.hidden_since is None and partner.hidden_since is None:
