@@ -25,6 +25,7 @@ from torch import Tensor, distributed, multiprocessing, nn
 
 from dir_core.errors import CheckpointError, SettingsError
 from dir_core.take import write_whole
+from dir_core.training.tflite_graph import write_network
 from dir_core.training.training_curves import plot_training
 
 CHECKPOINT: Final = "checkpoint.pt"
@@ -150,6 +151,19 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
     except Exception as error:
         raise CheckpointError(f"{path} is damaged; remove the file to begin again.") from error
     return saved
+
+
+def write_weights(folder: Path, source: Path, target: Path) -> None:
+    """Write what a run has learned until now, its average weights, as a copy of the .tflite file it began with.
+
+    Raises:
+        SettingsError: the folder has no run.
+        CheckpointError, OutputError: see `read_checkpoint` and `write_network`.
+    """
+    saved = read_checkpoint(folder)
+    if saved is None:
+        raise SettingsError(f"There is no run in {folder}; train one first.")
+    write_network(source, saved["average"], target)
 
 
 def learning_rate(highest: float, step: int, finish: tuple[int, int] | None) -> float:

@@ -1,0 +1,88 @@
+"""`train`: the networks for hands that touch, in slices of some minutes."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dir_core.commands.synthetic import draw_pictures
+from dir_core.errors import SettingsError
+from dir_core.estimator import need_torch
+from dir_core.hand_model import load_hand_models
+from dir_core.take import check_output
+
+if TYPE_CHECKING:
+    from dir_core.training.training_run import Task
+
+# Hands that fill the picture, and scenes with hands in them: the locator must find small ones too.
+_FRAMINGS = {"landmarks": ("close",), "locator": ("close", "wide")}
+
+
+def add_train(commands: Any) -> None:
+    """Add the command to the subparsers of a command line."""
+    train = commands.add_parser("train", help="train a network for hands that touch; goes on where it stopped")
+    train.add_argument("network", choices=sorted(_FRAMINGS))
+    train.add_argument("--minutes", type=float, required=True, help="how long to train now")
+    train.add_argument("--folder", type=Path, metavar="RUN", help="checkpoint and curves (default training/NETWORK)")
+    train.add_argument("--data", type=Path, default=Path("training/pictures"), metavar="FOLDER")
+    train.add_argument(
+        "--pictures", type=int, default=20_000, metavar="N", help="drawn per kind where there are none (%(default)s)"
+    )
+    train.add_argument("--seed", type=int, default=0, help="of the pictures and of the samples cut out of them")
+    train.add_argument("--finish", type=int, metavar="STEPS", help="end the run: the rate falls to 0 in so many steps")
+    train.add_argument("--processes", type=int, metavar="1|2", help="default: 2 where there are 2 cores, 1 for a GPU")
+    train.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    train.add_argument("--write", type=Path, metavar="FILE.tflite", help="what has been learned, for the runtime")
+    train.set_defaults(run=_run_train)
+
+
+def _run_train(options: argparse.Namespace) -> None:
+    need_torch()
+    import torch
+
+    from dir_core.training.training_run import Slice, train, write_weights
+
+    if options.write:
+        check_output(options.write)
+    device = options.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    elif device == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("No CUDA device can be used; leave out --device.")
+    processes = options.processes or (2 if device == "cpu" and (os.cpu_count() or 1) > 1 else 1)
+    if processes == 1 and device == "cpu":
+        torch.set_num_threads(1)  # or a run would depend on the machine
+    folder = options.folder or Path("training") / options.network
+    pictures = tuple(_pictures(options, framing) for framing in _FRAMINGS[options.network])
+    task, source = _task(options.network, pictures, options.seed)
+    try:
+        train(task, folder, Slice(options.minutes, None, options.finish, processes, device))
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"Stopped; the run in {folder} goes on from its last checkpoint.") from None
+    if options.write:
+        write_weights(folder, source, options.write)
+        print(f"Wrote {options.write}")
+
+
+def _task(network: str, pictures: tuple[Path, ...], seed: int) -> "tuple[Task, Path]":
+    """The task and the file it begins with."""
+    if network == "landmarks":
+        from dir_core.detection.landmark_network import WEIGHTS as LANDMARK_WEIGHTS
+        from dir_core.training.landmark_training import LandmarkTask
+
+        return LandmarkTask(pictures, seed=seed), LANDMARK_WEIGHTS
+    from dir_core.detection.palm_detector import WEIGHTS as PALM_WEIGHTS
+    from dir_core.training.locator_training import LocatorTask
+
+    return LocatorTask(pictures, seed=seed), PALM_WEIGHTS
+
+
+def _pictures(options: argparse.Namespace, framing: str) -> Path:
+    """The folder of pictures of a framing; drawn now if it is not there."""
+    folder: Path = options.data / framing
+    if not folder.exists():
+        from dir_core.training.synthetic import Series
+
+        series = Series(load_hand_models(None), framing, options.seed)
+        draw_pictures(folder, series, options.pictures, options.processes or os.cpu_count() or 1)
+    return folder
