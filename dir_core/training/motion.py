@@ -1,4 +1,4 @@
-"""Clips of one person's two hands that move as hands do: come together, hold, move while they touch, part. numpy only."""
+"""Clips of one person's two hands: they come together, move while they touch and part. numpy only."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from dir_core import rotations
 from dir_core.conventions import Side
 from dir_core.degrees_of_freedom import HIGHEST, LOWEST, rotations_from_angles
 from dir_core.hand_model import HandModel
-from dir_core.training.contacts import Body, Pair
+from dir_core.training.contacts import Body, Pair, depth, push_apart, slide_to_contact
 from dir_core.training.scenes import (
     TOUCHING,
     Camera,
@@ -28,8 +28,15 @@ from dir_core.training.two_hands import Kind, TwoHands, View
 
 Array = NDArray[Any]
 
-_APART = 0.16  # metres between hands that are clearly separate, beyond where they touch
 _OPEN_AT = 0.07  # metres from contact at which the fingers have opened for it
+_STRAIGHTER = 0.3  # of a clasp's bend fingers have when they go between each other
+_GAPS: Final = (0.16, 0.2, 0.24, 0.28, 0.32)  # metres beyond contact that are tried to part the hands by
+_LEAST_GAP = 0.006  # metres between hands that gesture near each other
+_CLEAR = 0.04  # metres between hands that are apart
+_SKIN = 0.005  # metres that hands may press into each other while they move
+_PUSHES = 8
+_DEEP, _TRIES = 0.007, 3  # metres; hands that get deeper into each other move anew, some times at most
+_SMOOTH_SECONDS = 0.05  # over which what keeps the hands apart is smoothed, or fingers would twitch
 _BORDER = 0.06  # of the picture that stays free around the hands
 _DISTANCES: Final = np.linspace(0.35, 1.5, 24)  # metres of the camera that are tried
 
@@ -55,21 +62,31 @@ def sample_clip(  # noqa: PLR0917 - what may be asked of a clip
     """
     body = sample_body(rng, models)
     scene = sample_scene(rng, body, kind, view)
-    times, keys = _key_poses(rng, body, scene, kind, seconds)
     count = max(round(seconds * frame_rate), 1)
-    clip = _moves(times, keys, np.linspace(0.0, 1.0, count))
-    elbow = elbows(body, clip.pair.turn, clip.pair.place, clip.bend)
-    camera, camera_matrix = _frame_all(rng, body, scene, clip.pair, image_size)
-    wrist = rotations.from_matrix(camera.turn[0] @ clip.pair.turn)
+    least = np.inf
+    for _ in range(_TRIES):
+        times, keys = _key_poses(rng, body, scene, kind, seconds)
+        moves = _moves(times, keys, np.linspace(0.0, 1.0, count))
+        if not scene.present.all():
+            pair, bend = moves.pair, moves.bend
+            break
+        clear = _kept_apart(body, moves.pair, _SMOOTH_SECONDS * frame_rate)
+        deepest = depth(body, clear).max()
+        if deepest < least:
+            pair, bend, least = clear, moves.bend, deepest
+        if least < _DEEP:
+            break
+    elbow = elbows(body, pair.turn, pair.place, bend)
+    camera, camera_matrix = _frame_all(rng, body, scene, pair, image_size)
+    wrist = rotations.from_matrix(camera.turn[0] @ pair.turn)
     rotation = [
-        rotations_from_angles(body.capsules[side].geometry, wrist[:, side], clip.pair.angles[:, side])
-        for side in (0, 1)
+        rotations_from_angles(body.capsules[side].geometry, wrist[:, side], pair.angles[:, side]) for side in (0, 1)
     ]
     return TwoHands(
         kind=kind,
         view=view,
         rotation=rotations.make_continuous(np.stack(rotation, axis=1)),
-        translation=_see(camera, clip.pair.place),
+        translation=_see(camera, pair.place),
         elbow=_see(camera, elbow),
         present=scene.present,
         shape=body.shape,
@@ -124,14 +141,20 @@ def _touching_keys(rng: np.random.Generator, body: Body, contact: Pair) -> list[
 
 def _opened(contact: Pair, gap: float) -> Pair:
     """Hands a gap before they touch, fingers open for it."""
-    return replace(contact, angles=contact.opened, place=_spread(contact, gap))
+    angles = contact.opened.copy()
+    if gap > 0:
+        angles[:, :, 1:, 0] *= _STRAIGHTER
+    return replace(contact, angles=angles, place=_spread(contact, gap))
 
 
 def _parted(rng: np.random.Generator, body: Body, contact: Pair) -> Pair:
     """Hands clearly apart, each towards its own side, with free fingers."""
-    apart = replace(contact, place=_spread(contact, _APART), angles=free_fingers(rng, body, 2)[None])
     own_side = rng.uniform(0.02, 0.08, (1, 2, 1)) * np.array([-1.0, 1.0])[:, None] * np.array([1.0, 0.0, 0.0])
-    return _gestured(rng, replace(apart, place=apart.place + own_side), 0.02, 20.0)
+    loose = _gestured(rng, replace(contact, angles=free_fingers(rng, body, 2)[None]), 0.02, 20.0)
+    loose = replace(loose, place=loose.place + own_side)
+    tried = [replace(loose, place=_spread(loose, gap)) for gap in _GAPS]
+    clear = depth(body, _joined(tried)) < -_CLEAR
+    return tried[int(np.argmax(clear)) if clear.any() else -1]
 
 
 def _spread(pair: Pair, gap: float) -> Array:
@@ -167,7 +190,10 @@ def _gesture_keys(rng: np.random.Generator, body: Body, pair: Pair, count: int, 
     keys = [pair]
     for _ in range(count - 1):
         angles = np.where(rng.random((1, 2, 1, 1)) < 0.7, free_fingers(rng, body, 2)[None], keys[-1].angles)
-        keys.append(_gestured(rng, replace(pair, angles=angles), reach, 15.0))
+        key = _gestured(rng, replace(pair, angles=angles), reach, 15.0)
+        if depth(body, key)[0] > -_LEAST_GAP:
+            key = slide_to_contact(body, key, 1, pair.away, np.array([-2.0 * _LEAST_GAP]))
+        keys.append(key)
     return keys
 
 
@@ -216,6 +242,20 @@ def _moves(times: Array, keys: _Keys, at: Array) -> _Keys:
     return _Keys(pair, between(keys.bend))
 
 
+def _kept_apart(body: Body, pair: Pair, smooth_frames: float) -> Pair:
+    """The hands without running through each other on their way; T frames, changed smoothly over time."""
+    pushed = push_apart(body, pair, _SKIN, _PUSHES)
+    reach = max(round(3 * smooth_frames), 1)
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(smooth_frames, 1e-3)) ** 2)
+    rows = np.clip(np.arange(len(pair))[:, None] + np.arange(-reach, reach + 1), 0, len(pair) - 1)
+
+    def smooth(change: Array) -> Array:
+        return np.einsum("tk...,k->t...", change[rows], weights / weights.sum())
+
+    angles = np.clip(pair.angles + smooth(pushed.angles - pair.angles), LOWEST, HIGHEST)
+    return replace(pair, angles=angles, place=pair.place + smooth(pushed.place - pair.place))
+
+
 def _frame_all(
     rng: np.random.Generator, body: Body, scene: Scene, pair: Pair, image_size: tuple[int, int]
 ) -> tuple[Camera, Array]:
@@ -228,9 +268,9 @@ def _frame_all(
     focal = 0.5 * size[0] / np.tan(0.5 * scene.camera.field_of_view[0])
     # The nearest distance at which all hands are inside, and up to a quarter more.
     tried = _DISTANCES[:, None, None]
-    depth = seen[:, 2:] - middle[2] + tried
-    places = focal * (seen[:, :2] - middle[:2]) / np.maximum(depth, 0.05)
-    inside = (np.abs(places) < (0.5 - _BORDER) * size).all(axis=(1, 2)) & (depth.min(axis=(1, 2)) > 0.25)
+    away = seen[:, 2:] - middle[2] + tried
+    places = focal * (seen[:, :2] - middle[:2]) / np.maximum(away, 0.05)
+    inside = (np.abs(places) < (0.5 - _BORDER) * size).all(axis=(1, 2)) & (away.min(axis=(1, 2)) > 0.25)
     chosen = _DISTANCES[int(np.argmax(inside)) if inside.any() else -1] * rng.uniform(1.0, 1.25)
     place = (middle - [0.0, 0.0, chosen]) @ turn
     camera_matrix = np.array([[focal, 0.0, 0.5 * size[0]], [0.0, focal, 0.5 * size[1]], [0.0, 0.0, 1.0]])

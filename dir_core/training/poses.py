@@ -69,7 +69,7 @@ def sample_fingers(rng: np.random.Generator, count: int, modes: tuple[Mode, ...]
 
 
 def bend_fingers(curl: Array, fan: Array) -> Array:
-    """Hinge angles [N, 5, 5] of four fingers that are curled [N, 4] (0 straight, 1 fist) and fanned out [N]; thumb 0."""
+    """Hinge angles [N, 5, 5] of four fingers curled [N, 4] (0 straight, 1 fist) and fanned out [N]; thumb 0."""
     angles = np.zeros((len(curl), 5, 5))
     angles[:, 1:, 0] = curl * _FULL_BEND1
     angles[:, 1:, 3] = curl * _FULL_BEND2
@@ -79,18 +79,24 @@ def bend_fingers(curl: Array, fan: Array) -> Array:
     return angles
 
 
+# Least curl, and how much more of it all fingers have together and each has by itself.
+_CURLS: Final = {
+    "open": (-0.08, 0.16, 0.06),
+    "spread": (-0.08, 0.16, 0.06),
+    "fist": (0.82, 0.16, 0.06),
+    "claw": (0.4, 0.4, 0.1),
+}
+
+
 def _sample_curls(rng: np.random.Generator, count: int, mode: str) -> Array:
     """Curls [count, 4] of index to little finger."""
     one = rng.random((count, 1))
     each = rng.random((count, 4))
-    if mode in {"open", "spread"}:
-        return -0.08 + 0.16 * one + 0.06 * each
-    if mode == "relaxed":
-        return 0.12 + 0.3 * one + np.array([0.0, 0.06, 0.12, 0.16]) * rng.random((count, 1)) * 1.5 + 0.08 * each
-    if mode == "fist":
-        return 0.82 + 0.16 * one + 0.06 * each
-    if mode == "claw":
-        return 0.4 + 0.4 * one + 0.1 * each
+    if mode in _CURLS:
+        least, together, apart = _CURLS[mode]
+        return least + together * one + apart * each
+    if mode == "relaxed":  # the little finger bends most
+        return 0.12 + 0.3 * one + np.array([0.0, 0.09, 0.18, 0.24]) * rng.random((count, 1)) + 0.08 * each
     if mode == "pinch":
         return np.concatenate([0.4 + 0.12 * each[:, :1], 0.15 + 0.4 * one + 0.2 * each[:, 1:]], axis=1)
     if mode == "point":

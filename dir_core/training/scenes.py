@@ -413,11 +413,11 @@ def _pool(model: HandModel, mode: Mode) -> Array:
     """Finger poses [P, 5, 5] of a mode whose fingers keep off each other, the same ones in every process."""
     rng = np.random.default_rng(MODES.index(mode))
     angles = sample_fingers(rng, 4 * _POOL, (mode,))
-    body = make_body({side: model for side in SIDES}, np.zeros(SHAPE_COUNT), model.length())
+    body = make_body(dict.fromkeys(SIDES, model), np.zeros(SHAPE_COUNT), model.length())
     count = len(angles)
     centres = contacts.spheres(body, 0, angles, np.tile(np.eye(3), (count, 1, 1)), np.zeros((count, 3)))
     # Neighbouring fingers start from the same palm: their first bones lie closer than the others may.
-    outer = [(SPHERE_FINGER == finger) & (contacts.SPHERE_RANK > 0) for finger in range(5)]
+    outer = [(finger == SPHERE_FINGER) & (contacts.SPHERE_RANK > 0) for finger in range(5)]
     least = _SELF_CONTACT * model.length() / DEFAULT_HAND_LENGTH
     free = np.ones(count, bool)
     for first in range(5):
@@ -500,9 +500,11 @@ def fit_arms(
     upper_arm = np.linalg.norm(elbow - shoulder, axis=-1)
     cost = ((upper_arm - _UPPER_ARM) / 0.05) ** 2
     cost += (np.maximum(0.10 - outwards, 0.0) / 0.04) ** 2
-    cost += (np.maximum(elbow[..., 1] + 0.05, 0.0) / 0.05) ** 2
+    cost += (np.maximum(elbow[..., 1] + 0.12, 0.0) / 0.06) ** 2
     cost += (np.maximum(elbow[..., 2] - 0.10, 0.0) / 0.05) ** 2
-    cost += np.sum(((bend - usual[:, :, None]) / limits) ** 2, axis=-1)
+    # From one moment to the next a wrist bends little; at first it only had better not be bent far.
+    firmness = 1.0 if before is None else 6.0
+    cost += firmness * np.sum(((bend - usual[:, :, None]) / limits) ** 2, axis=-1)
     best = cost.argmin(axis=-1)[..., None]
     chosen = [np.take_along_axis(values, best[..., None], axis=2)[:, :, 0] for values in (elbow, bend)]
     return chosen[0], chosen[1], np.take_along_axis(cost, best, axis=2)[..., 0]
