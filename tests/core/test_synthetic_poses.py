@@ -20,7 +20,7 @@ from dir_core.training.contacts import (
     slide_to_contact,
 )
 from dir_core.training.motion import sample_clip
-from dir_core.training.poses import MODES, sample_fingers
+from dir_core.training.poses import HELD_BACK, MODES, sample_fingers
 from dir_core.training.scenes import LARGEST_DEVIATION, LARGEST_FLEXION, TOUCHING, hand_turn, sample_still
 from dir_core.training.two_hands import Kind, TwoHands, View
 
@@ -205,6 +205,7 @@ def facing_hands(models):
     up, right = np.array([[0.0, 1.0, 0.0]]), np.array([[1.0, 0.0, 0.0]])
     turn = np.stack([hand_turn("left", up, right), hand_turn("right", up, -right)], axis=1)
     angles = np.zeros((1, 2, 5, 5))
+    angles[:, :, 0] = HELD_BACK
     return body, Pair(angles, turn, np.array([[[-0.1, 0.0, 0.0], [0.1, 0.0, 0.0]]]), right, angles)
 
 
