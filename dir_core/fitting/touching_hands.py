@@ -39,15 +39,16 @@ _PLACE_ITERATIONS = 4
 _FAR_OFF = 0.05  # of the hand's extent in the picture
 
 # Costs are squares of sigmas: a cost of 1 weighs as much as a depth that errs by its usual error.
-_DEPTH_NOISE = 0.03  # of the depth, for a hand that is seen well
+_DEPTH_NOISE = 0.025  # of the depth, for a hand that is seen well
 _LEAST_TRUST = 0.1  # of a hand that is not seen at all
-_INTO = 0.004  # metres of penetration; capsules and poses err by as much
+# Metres of penetration: poses of hidden fingers err by as much, and must not drive interlaced hands out of each other.
+_INTO = 0.01
 _DEEPEST = 0.015  # metres beyond which a pair counts no more: no pose error is that deep, and all steps stay comparable
-_TOUCH_PULL, _TOUCH_REACH = 1.5, 0.02  # cost of a gap, metres from which on it is none of a touch
-_ORDER_PULL = 1.0  # cost of a capsule that is seen though it lies behind another
-_ORDER_SLACK = 0.01  # metres
-_SURE = 0.2  # difference in confidence below which nothing is said about who is in front
-_PACE = 0.05  # metres per square root of a second by which the step changes
+_TOUCH_PULL, _TOUCH_REACH = 0.8, 0.015  # cost of a gap, metres from which on it is none of a touch
+_ORDER_PULL = 0.5  # cost of a capsule that is seen though it lies behind another
+_ORDER_SLACK = 0.02  # metres
+_SURE = 0.3  # difference in confidence below which nothing is said about who is in front
+_PACE = 0.04  # metres per square root of a second by which the step changes
 _KEYPOINT: Final = np.where(FINGER < 0, 0, 1 + 4 * FINGER + RANK)  # a capsule's start
 _KEYPOINT_END: Final = np.where(FINGER < 0, 1 + 4 * (np.arange(COUNT) - COUNT + 5), _KEYPOINT + 1)
 
