@@ -14,7 +14,14 @@ from dir_core.detection.crop import Crop, crop_around_keypoints
 from dir_core.detection.landmark_network import HandLandmarks, LandmarkNetwork, TwoHandLandmarkNetwork
 from dir_core.errors import DataSetError
 from dir_core.evaluation.interhand import InterHandFrame, Shown, read_interhand
-from dir_core.evaluation.touching_metrics import SeenHands, TouchingFigures, TrueHands, measure_hands, summarise
+from dir_core.evaluation.touching_metrics import (
+    SeenHands,
+    TouchingFigures,
+    TrueHands,
+    measure_hands,
+    straight_ahead,
+    summarise,
+)
 from dir_core.fitting.landmark_places import landmark_places
 
 Array = NDArray[Any]
@@ -82,7 +89,8 @@ def _measure_hand(frame: InterHandFrame, side: Side, known: list[Side], read: Ha
     def repeat(values: Array) -> Array:
         return np.broadcast_to(values, (len(found), *values.shape)).copy()
 
-    truth = TrueHands(repeat(points), repeat(joints), np.ones((len(found), 2, 21), bool), repeat(present))
+    straight = straight_ahead(joints[None], points[None], frame.camera.matrix)[0]
+    truth = TrueHands(repeat(points), repeat(straight), np.ones((len(found), 2, 21), bool), repeat(present))
     seen = SeenHands(truth.keypoints_2d.copy(), truth.keypoints_3d.copy(), np.zeros((len(found), 2), bool))
     seen.keypoints_2d[:, hand] = [each.keypoints_2d for each in found]
     seen.keypoints_3d[:, hand] = [each.world for each in found]

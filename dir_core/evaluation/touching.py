@@ -24,6 +24,7 @@ from dir_core.evaluation.touching_metrics import (
     TrueHands,
     join_errors,
     measure_hands,
+    straight_ahead,
     summarise,
     table,
 )
@@ -111,7 +112,7 @@ class TouchingReport:
         return "\n".join([
             "Drawn clips of a hand that was never learned from. Shares in percent; wrist mm and PA mm of hands with",
             "60 % of their key points visible, (all) of all that are seen.",
-            "\nKey points as they were seen, where the landmark network puts them:",
+            "\nKey points as they were seen, where the landmark network puts them, seen straight ahead:",
             table(self.seen),
             "\nFitted hands, joints of the hand model:",
             table(self.fitted),
@@ -211,12 +212,16 @@ def true_hands(truth: Take, frames: Array, *, as_landmarks: bool) -> TrueHands:
     Args:
         truth: as `training.synthetic.write_clip` gives it: its confidence says what is visible.
         frames: indices in the movie.
-        as_landmarks: key points where the landmark network puts them instead of joints of the model.
+        as_landmarks: key points where the landmark network puts them instead of joints of the model, and in the axes
+            of a camera turned straight at each hand: a network that is shown a crop cannot know where it was cut out.
     """
     joints = _both(truth, "keypoints_3d")[frames].astype(np.float64)
     joints = landmark_places(joints) if as_landmarks else joints
+    points = project(joints, truth.camera_matrix)
+    if as_landmarks:
+        joints = straight_ahead(joints, points, truth.camera_matrix)
     return TrueHands(
-        keypoints_2d=project(joints, truth.camera_matrix),
+        keypoints_2d=points,
         keypoints_3d=joints,
         visible=_both(truth, "confidence")[frames] > 0.5,
         present=_both(truth, "observed")[frames],

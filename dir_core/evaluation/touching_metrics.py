@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dir_core.camera import rays
 from dir_core.evaluation.metrics import procrustes_aligned_error
+from dir_core.fitting.posed_clip import turn_to_ray
 from dir_core.landmarks import length_in_image
+from dir_core.rotations import inverse, rotate
 
 Array = NDArray[Any]
 
@@ -114,6 +117,17 @@ def wrist_aligned_error(predicted: Array, truth: Array) -> Array:
     # A hand the wrong way round fits best with a negative size, which is none: it shrinks to its wrist.
     distances: Array = np.linalg.norm(np.maximum(scale, 0.0)[:, None, None] * a - b, axis=-1)
     return distances
+
+
+def straight_ahead(joints: Array, points: Array, camera_matrix: Array) -> Array:
+    """Key points [T, 2, 21, 3] of hands seen at pixels [T, 2, 21, 2], in the axes of a camera turned at each hand.
+
+    A network that is shown a crop cannot know where it was cut out, see `fitting.posed_clip.turn_into_camera`.
+    """
+    middle = rays(points.mean(axis=2), camera_matrix)  # [T, 2, 2]
+    back = inverse(turn_to_ray(middle.reshape(-1, 2))).reshape(*middle.shape[:2], 1, 4)
+    turned: Array = rotate(back, joints)
+    return turned
 
 
 def measure_hands(seen: SeenHands, truth: TrueHands) -> HandErrors:

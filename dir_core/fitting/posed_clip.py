@@ -42,7 +42,7 @@ def turn_into_camera(clip: PosedClip, camera_matrix: Array) -> PosedClip:
     looks the same everywhere, though off the axis it is turned by the angle of its viewing ray. The square sees
     what a camera turned there the short way would see, to first order without any roll.
     """
-    turns = {side: _turn_to(rays(clip.hand(side).view.astype(np.float64), camera_matrix)) for side in SIDES}
+    turns = {side: turn_to_ray(rays(clip.hand(side).view.astype(np.float64), camera_matrix)) for side in SIDES}
 
     def turned(side: Side) -> PosedHandTrack:
         track, turn = clip.hand(side), turns[side]
@@ -126,7 +126,7 @@ def _steady_rotations(track: PosedHandTrack, time: Array) -> Array:
     return steady_rotations(rotation, track.confidence, track.observed, time, cutoffs=LIGHT)
 
 
-def _turn_to(ray: Array) -> Array:
+def turn_to_ray(ray: Array) -> Array:
     """Quaternions [T, 4] of the short turn from the optical axis to rays [T, 2] = (x/z, y/z)."""
     direction = np.concatenate([ray, np.ones_like(ray[:, :1])], axis=1)
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)

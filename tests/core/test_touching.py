@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from dir_core.camera import make_camera_matrix, project
 from dir_core.conventions import SIDES, Side
@@ -144,16 +145,26 @@ def drawn() -> Take:
     return replace(take, **hands)
 
 
+def seen_straight_ahead(points: np.ndarray, pixels: np.ndarray, camera_matrix: np.ndarray) -> np.ndarray:
+    """Points [T, 21, 3] turned the short way so that the ray of their middle in the picture is the optical axis."""
+    middle = np.concatenate([pixels.mean(axis=1), np.ones((len(pixels), 1))], axis=1) @ np.linalg.inv(camera_matrix).T
+    middle /= np.linalg.norm(middle, axis=1, keepdims=True)
+    axis = np.cross(middle, [0.0, 0.0, 1.0])
+    axis *= (np.arccos(middle[:, 2]) / np.linalg.norm(axis, axis=1))[:, None]
+    return np.stack([turn.apply(hand) for turn, hand in zip(Rotation.from_rotvec(axis), points, strict=True)])
+
+
 def test_a_take_that_equals_the_truth_has_no_errors(drawn: Take) -> None:
     fitted = summarise(measure_fitted(drawn, drawn, open_hand_models()))
     assert (fitted.both_found, fitted.right_side, fitted.snapped) == (100.0, 100.0, 0.0)
     assert fitted.wrist_all_mm == pytest.approx(0.0, abs=1e-3)
     assert fitted.error_2d == pytest.approx(0.0, abs=1e-3)
-    places = {side: landmark_places(drawn.hand(side).keypoints_3d) for side in SIDES}
-    as_landmarks = {
-        side: replace(drawn.hand(side), keypoints_3d=3 * points, keypoints_2d=project(points, drawn.camera_matrix))
-        for side, points in places.items()
-    }
+    as_landmarks = {}
+    for side in SIDES:
+        places = landmark_places(drawn.hand(side).keypoints_3d)
+        pixels = project(places, drawn.camera_matrix)
+        straight = 3 * seen_straight_ahead(places, pixels, drawn.camera_matrix)
+        as_landmarks[side] = replace(drawn.hand(side), keypoints_3d=straight, keypoints_2d=pixels)
     seen = summarise(measure_seen(replace(drawn, **as_landmarks), drawn))
     assert seen.wrist_all_mm == pytest.approx(0.0, abs=1e-3)
     assert seen.error_2d == pytest.approx(0.0, abs=1e-3)
