@@ -67,6 +67,12 @@ def to_image(points: Array, crop: Crop, side: int) -> Array:
     return points @ matrix[:, :2].T + matrix[:, 2]
 
 
+def to_crop(points: Array, crop: Crop, side: int) -> Array:
+    """Map points [..., 2] from pixels of the picture to pixels of a cut-out of `side` pixels."""
+    matrix = _crop_to_image(crop, side)
+    return (points - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
+
+
 def turn_directions(vectors: Array, crop: Crop) -> Array:
     """Turn 3D vectors [..., 3] from the axes of a crop into those of the picture (about z)."""
     cosine, sine = math.cos(crop.angle), math.sin(crop.angle)

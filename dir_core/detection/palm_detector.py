@@ -19,7 +19,7 @@ INPUT_SIDE = 192
 # Values of MediaPipe's palm_detection_cpu graph.
 _MIN_SCORE = 0.5
 _SUPPRESSION_OVERLAP = 0.3
-_ANCHOR_GRIDS = ((24, 2), (12, 6))  # cells a side, anchors a cell: strides 8, 16, 16, 16
+ANCHOR_GRIDS = ((24, 2), (12, 6))  # cells a side, anchors a cell: strides 8, 16, 16, 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ class PalmDetector:
 def _anchor_centres() -> Array:
     """Centres of the 2016 anchors in pixels of the input, [2016, 2]; all anchors have the input's size."""
     centres = []
-    for cells, count in _ANCHOR_GRIDS:
+    for cells, count in ANCHOR_GRIDS:
         line = (np.arange(cells) + 0.5) * (INPUT_SIDE / cells)
         grid = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
         centres.append(np.repeat(grid, count, axis=0))

@@ -146,6 +146,32 @@ class TrainableNetwork(nn.Module):
         matrix, bias = (self.get_parameter(f"w{place}") for place in layer.inputs[1:])
         return matrix, bias
 
+    def balance_depthwise(self) -> None:
+        """Give each channel of a depthwise convolution and the 1x1 convolution after it weights of the same size.
+
+        Nothing is computed differently. Where the file has depthwise weights a hundred times as large as those that
+        follow, no learning rate suits both. Only pairs that nothing lies between are touched.
+        """
+        readers: dict[int, list[_Step]] = {}
+        for step in self._steps:
+            readers.setdefault(step.inputs[0], []).append(step)
+            for number in step.inputs[1:]:
+                readers.setdefault(number, []).append(step)
+        for first in self._steps:
+            after = readers.get(first.output, [])
+            linear = first.run is _convolve_depthwise and not first.options.fusedActivationFunction
+            if not linear or len(after) != 1 or after[0].run is not _convolve or first.output in self._outputs.values():
+                continue
+            weights, following = (self.get_parameter(f"w{step.inputs[1]}") for step in (first, after[0]))
+            before = [f"w{number}" for number in first.inputs[1:] if f"w{number}" in self.places]
+            with torch.no_grad():
+                size = weights.square().mean(dim=(1, 2, 3)).sqrt()
+                factor = (following.square().mean(dim=(0, 2, 3)).sqrt() / size).sqrt()
+                factor = torch.where(torch.isfinite(factor) & (factor > 0), factor, torch.ones_like(factor))
+                for name in before:
+                    self.get_parameter(name).mul_(factor.reshape(-1, *[1] * (self.get_parameter(name).ndim - 1)))
+                following.div_(factor[None, :, None, None])
+
     def freeze_until(self, side: int) -> None:
         """Keep every weight that works on maps of more than `side` rows; their gradients are not computed either."""
         with torch.no_grad():
