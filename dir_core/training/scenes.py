@@ -52,6 +52,9 @@ _WORST_ARM = 5.0  # cost of an arm that is still taken, see `_arm_cost`
 _OVERLAP_COST = 500.0  # a metre
 _ARM_OVERLAP, _HAND_OVERLAP = 0.008, 0.007  # metres that arms and hands may reach into others: skin gives way
 
+_FAR = 2.2  # hand sizes that both hands together fill when they are far from each other in the picture
+_ONE_OF_TWO = 0.3  # share of close pictures of hands near each other that are framed around one of them
+_SMALL = 0.65  # of the other hand's size
 _CUT = 0.12  # of a wide picture by which hands may reach over its border
 
 _HELD: Final = (
@@ -589,12 +592,14 @@ def _frame(rng: np.random.Generator, scene: Scene, framing: Framing, size: int) 
     points = focal * seen[..., :2] / seen[..., 2:]
     if framing == "close":
         shown = points[scene.present]
-        union = np.ptp(shown.reshape(-1, 2), axis=0).max()
         if len(shown) == 2:
-            single = np.ptp(shown, axis=1).max()
-            # Of hands far from each other one is looked at, or else both would be small.
-            if union > 2.2 * single or rng.random() < 0.3:
-                shown = shown[rng.integers(2)]
+            sizes = np.ptp(shown, axis=1).max(axis=-1)
+            # Of hands far from each other one is looked at, or else both would be small; sometimes one of near
+            # ones. A hand that is small behind the other is not: the picture would show a piece of the other.
+            union = np.ptp(shown.reshape(-1, 2), axis=0).max()
+            row = rng.integers(2)
+            if union > _FAR * sizes.max() or (rng.random() < _ONE_OF_TWO and sizes[row] > _SMALL * sizes.max()):
+                shown = shown[row]
         low, high = shown.reshape(-1, 2).min(axis=0), shown.reshape(-1, 2).max(axis=0)
         width = (high - low).max() / rng.uniform(0.45, 0.8)
         middle = 0.5 * (low + high) + rng.uniform(-0.12, 0.12, 2) * width
