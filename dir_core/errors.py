@@ -47,3 +47,7 @@ class GpuRuntimeError(HandCaptureError):
 
 class ExchangeError(HandCaptureError):
     """Results of another program are damaged or laid out in a way that is not known."""
+
+
+class RendererError(HandCaptureError):
+    """Synthetic pictures cannot be drawn on this machine."""

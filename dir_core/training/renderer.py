@@ -1,0 +1,370 @@
+"""Draws synthetic pictures of two hands with exact truth, with OpenGL 3.3 on a GPU or in software. Needs moderngl.
+
+Hands and background are drawn apart and put together in linear light, the hands with their coverage multiplied
+in: blurred or not, no edge is brighter than what lies on either side of it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dir_core.camera import project
+from dir_core.conventions import SIDES, Side
+from dir_core.errors import RendererError
+from dir_core.hand_model import HandModel
+from dir_core.training import shaders
+from dir_core.training.looks import Look, Pattern
+from dir_core.training.surfaces import COLUMNS, Scene, build_scene
+from dir_core.training.two_hands import BACKGROUND, LEFT_ARM, LEFT_HAND, RIGHT_ARM, RIGHT_HAND, Picture, TwoHands
+
+Array = NDArray[Any]
+
+_SHADOW_SIZE = 512
+_NOISE_SIZE = 32
+# Surfaces are drawn this many times finer than the picture and averaged: smooth edges for less than multisampling.
+_FINER = 1.5
+_SUB_FRAMES = 4
+_STILL = 0.75  # pixels that a surface may move during the exposure before that is drawn
+# A joint lies this far under its own skin at most, metres; of anything else even a hair in front hides it.
+_OWN_DEPTH = 0.020
+_OTHER_DEPTH = 0.003
+_PATTERNS: dict[Pattern, int] = {"plain": 0, "stripes": 1, "checks": 2, "knit": 3}
+_LINEAR = (np.arange(256, dtype=np.float32) / 255.0) ** 2 * shaders.LIGHT_RANGE
+
+
+class Renderer:
+    """An OpenGL context and its programs; use it as a context manager, in the thread that made it.
+
+    Raises:
+        RendererError: moderngl is missing, or no context can be made.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import moderngl
+        except ImportError:
+            raise RendererError("Pictures are drawn with moderngl, which is missing: pip install moderngl.") from None
+        try:
+            self._context: Any = moderngl.create_context(standalone=True, backend="egl", require=330)
+        except Exception as error:  # moderngl and its loader raise bare Exception
+            raise RendererError(
+                f"No OpenGL 3.3 context can be made without a screen ({error}): install libegl1 and libgl1-mesa-dri."
+            ) from error
+        gl = self._context
+        gl.front_face = "cw"  # rows of the picture go down where OpenGL's go up, which turns every face around
+        self._gl = moderngl
+        self._surface: Any = gl.program(shaders.SURFACE_VERTEX, shaders.SURFACE_FRAGMENT)
+        self._shadow: Any = gl.program(shaders.SHADOW_VERTEX, shaders.SHADOW_FRAGMENT)
+        self._backdrop: Any = gl.program(shaders.BACKDROP_VERTEX, shaders.BACKDROP_FRAGMENT)
+        self._shadow_map: Any = gl.depth_texture((_SHADOW_SIZE, _SHADOW_SIZE))
+        self._shadow_map.compare_func = "<="
+        self._shadow_target: Any = gl.framebuffer(depth_attachment=self._shadow_map)
+        self._noise: Any = gl.texture3d((_NOISE_SIZE,) * 3, 4, _smooth_noise().tobytes())
+        self._noise.filter = (moderngl.LINEAR, moderngl.LINEAR)
+        self._targets: dict[tuple[int, int], tuple[Any, Any]] = {}
+        self._vertices: Any = gl.buffer(reserve=1 << 20, dynamic=True)
+        self._faces: Any = gl.buffer(reserve=1 << 18, dynamic=True)
+        self._backdrop_of: tuple[Look, tuple[int, int], Array] | None = None
+        self._backdrop_array: Any = gl.vertex_array(self._backdrop, [])
+        self._shadow_array: Any = None
+        self._surface_array: Any = None
+
+    def __enter__(self) -> "Renderer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back everything the context holds."""
+        self._context.release()
+
+    def draw(self, hands: TwoHands, frame: int, models: Mapping[Side, HandModel], look: Look) -> Picture:
+        """The picture of one frame and its truth; the same arguments give the same picture."""
+        scene = build_scene(hands, frame, models, look)
+        size = hands.image_size
+        light, parts, depth = self._draw_surfaces(scene, hands, look)
+        for moved in self._during_exposure(scene, hands, frame, models, look):
+            light = light + self._draw_surfaces(moved, hands, look)[0]
+        light = light / light[..., 3].max() if light[..., 3].max() > 1.0 else light
+        image = develop(light, self._draw_backdrop(look, size), look, frame)
+        keypoints = np.stack(
+            [
+                models[side].pose_keypoints(
+                    hands.rotation[frame : frame + 1, number],
+                    hands.translation[frame : frame + 1, number],
+                    hands.shape,
+                    hands.scale,
+                )[0]
+                for number, side in enumerate(SIDES)
+            ]
+        )
+        pixels = project(keypoints, hands.camera_matrix)
+        return Picture(
+            image=image,
+            parts=parts,
+            camera_matrix=hands.camera_matrix,
+            keypoints_3d=keypoints.astype(np.float32),
+            keypoints_2d=pixels.astype(np.float32),
+            visible=_visible(pixels, keypoints[..., 2], parts, depth) & hands.present[:, None],
+            present=np.array(hands.present, bool),
+        )
+
+    def _during_exposure(
+        self, scene: Scene, hands: TwoHands, frame: int, models: Mapping[Side, HandModel], look: Look
+    ) -> list[Scene]:
+        """Further scenes on the way through an open shutter around `frame`; none where little moves."""
+        if look.shot.shutter <= 0 or hands.frame_rate <= 0 or len(hands) < 2 or not len(scene.vertices):
+            return []
+        before = build_scene(hands, max(frame - 1, 0), models, look)
+        after = build_scene(hands, min(frame + 1, len(hands) - 1), models, look)
+        ends = [project(one.vertices[:, :3], hands.camera_matrix) for one in (before, after)]
+        if look.shot.shutter * np.abs(ends[1] - ends[0]).max() / 2 < _STILL:
+            return []
+        scenes = []
+        for share in np.linspace(-0.5, 0.5, _SUB_FRAMES) * look.shot.shutter:
+            other = after if share > 0 else before
+            mix = np.float32(abs(share))
+            vertices = scene.vertices + mix * (other.vertices - scene.vertices)
+            scenes.append(Scene(vertices, scene.faces, scene.spheres + mix * (other.spheres - scene.spheres)))
+        return scenes
+
+    def _draw_surfaces(self, scene: Scene, hands: TwoHands, look: Look) -> tuple[Array, Array, Array]:
+        """Light [H, W, 4] times coverage, parts [H, W] and depth [H, W] in metres, infinite where nothing is."""
+        width, height = hands.image_size
+        if not len(scene.faces):
+            empty = np.zeros((height, width, 4), np.float32)
+            return empty, np.zeros((height, width), np.uint8), np.full((height, width), np.inf, np.float32)
+        gl = self._context
+        self._upload(scene)
+        shadow_matrix = _shadow_matrix(scene, np.array(look.lights[0].direction))
+        gl.enable_only(self._gl.DEPTH_TEST | self._gl.CULL_FACE)
+        self._shadow_target.use()
+        self._shadow_target.clear()
+        self._shadow["shadow_matrix"].write(shadow_matrix)
+        self._shadow_array.render(vertices=scene.faces.size)
+
+        target = self._target((width, height))
+        target.use()
+        target.clear()
+        self._set_camera(hands.camera_matrix, hands.image_size)
+        self._set_look(look)
+        self._surface["shadow_matrix"].write(shadow_matrix)
+        spheres = np.zeros((shaders.MOST_SPHERES, 4), np.float32)
+        count = min(len(scene.spheres), shaders.MOST_SPHERES)
+        spheres[:count] = scene.spheres[:count]
+        self._surface["spheres"].write(spheres.tobytes())
+        self._surface["sphere_count"].value = count
+        self._shadow_map.use(0)
+        self._noise.use(1)
+        self._surface_array.render(vertices=scene.faces.size)
+
+        fine = target.size
+        colour = np.frombuffer(target.read(components=4, alignment=1), np.uint8).reshape(fine[1], fine[0], 4)
+        truth = np.frombuffer(target.read(components=2, attachment=1, dtype="u2", alignment=1), np.uint16)
+        truth = truth.reshape(fine[1], fine[0], 2)
+        light = np.empty(colour.shape, np.float32)
+        light[..., :3] = cv2.LUT(colour[..., :3], _LINEAR)
+        light[..., 3] = colour[..., 3] > 0  # where nothing is drawn the light is 0 already: it is multiplied in
+        light = cv2.resize(light, (width, height), interpolation=cv2.INTER_AREA)
+        rows = ((np.arange(height) + 0.5) * fine[1] / height).astype(np.intp)
+        columns = ((np.arange(width) + 0.5) * fine[0] / width).astype(np.intp)
+        truth = truth[rows[:, None], columns]
+        parts = truth[..., 0].astype(np.uint8)
+        depth = np.where(parts == BACKGROUND, np.float32(np.inf), truth[..., 1] * np.float32(shaders.DEPTH_STEP))
+        return light, parts, depth
+
+    def _upload(self, scene: Scene) -> None:
+        vertices, faces = scene.vertices.astype(np.float32), scene.faces.astype(np.int32)
+        grown = False
+        for name, data in (("_vertices", vertices), ("_faces", faces)):
+            if data.nbytes > getattr(self, name).size:
+                getattr(self, name).release()
+                setattr(self, name, self._context.buffer(reserve=2 * data.nbytes, dynamic=True))
+                grown = True
+        if grown or self._surface_array is None:
+            names = [f"in_{name}" for name in COLUMNS]
+            layout = " ".join(f"{count}f" for count in COLUMNS.values())
+            self._surface_array = self._context.vertex_array(
+                self._surface, [(self._vertices, layout, *names)], self._faces
+            )
+            skipped = 4 * (sum(COLUMNS.values()) - 3)
+            self._shadow_array = self._context.vertex_array(
+                self._shadow, [(self._vertices, f"3f {skipped}x", "in_position")], self._faces
+            )
+        self._vertices.write(vertices)
+        self._faces.write(faces)
+
+    def _target(self, size: tuple[int, int]) -> Any:
+        if size not in self._targets:
+            gl = self._context
+            fine = (round(size[0] * _FINER), round(size[1] * _FINER))
+            surfaces = gl.framebuffer(
+                [gl.renderbuffer(fine, 4), gl.renderbuffer(fine, 2, dtype="u2")], gl.depth_renderbuffer(fine)
+            )
+            self._targets[size] = surfaces, gl.framebuffer([gl.renderbuffer(size, 4)])
+        return self._targets[size][0]
+
+    def _set_camera(self, matrix: Array, size: tuple[int, int]) -> None:
+        width, height = size
+        self._surface["camera"].value = (
+            2 * matrix[0, 0] / width,
+            2 * matrix[1, 1] / height,
+            2 * matrix[0, 2] / width - 1,
+            2 * matrix[1, 2] / height - 1,
+        )
+
+    def _set_look(self, look: Look) -> None:
+        program, skin = self._surface, look.skin
+        directions = np.zeros((shaders.MOST_LIGHTS, 3), np.float32)
+        colours = np.zeros((shaders.MOST_LIGHTS, 3), np.float32)
+        for number, light in enumerate(look.lights):
+            directions[number], colours[number] = light.direction, light.colour
+        program["light_direction"].write(directions.tobytes())
+        program["light_colour"].write(colours.tobytes())
+        sleeve = look.sleeve
+        values = {
+            "light_count": len(look.lights),
+            "sky": look.sky,
+            "ground": look.ground,
+            "tone": skin.tone,
+            "palm_tone": skin.palm,
+            "nail_tone": skin.nail,
+            "amounts": (skin.mottling, skin.redness, skin.veins, skin.creases),
+            "gloss": skin.gloss,
+            "ring_finger": skin.ring,
+            "ring_part": LEFT_HAND if skin.ring_side == "left" else RIGHT_HAND,
+            "ring_colour": skin.ring_colour,
+            "cloth": sleeve.colour if sleeve else (0.0, 0.0, 0.0),
+            "second_cloth": sleeve.second if sleeve else (0.0, 0.0, 0.0),
+            "pattern": _PATTERNS[sleeve.pattern] if sleeve else 0,
+            "pattern_size": sleeve.pattern_size if sleeve else 1.0,
+            "seed": (look.seed % 1009) / 1009.0,
+            "shadow": 0,
+            "noise": 1,
+        }
+        for name, value in values.items():
+            program[name].value = value
+
+    def _draw_backdrop(self, look: Look, size: tuple[int, int]) -> Array:
+        """Light [H, W, 3] behind the hands; kept while the look stays the same."""
+        if self._backdrop_of is not None and self._backdrop_of[0] is look and self._backdrop_of[1] == size:
+            return self._backdrop_of[2]
+        self._target(size)
+        target = self._targets[size][1]
+        program, backdrop = self._backdrop, look.backdrop
+        self._context.enable_only(self._gl.NOTHING)
+        target.use()
+        shapes = np.zeros((shaders.MOST_SHAPES, 12), np.float32)
+        shapes[: len(backdrop.shapes)] = backdrop.shapes.reshape(-1, 12)
+        program["shape_frame"].write(shapes[:, 0:4].tobytes())
+        program["shape_edge"].write(shapes[:, [4, 5, 6, 10]].tobytes())
+        program["shape_colour"].write(shapes[:, [7, 8, 9, 11]].tobytes())
+        program["shape_count"].value = len(backdrop.shapes)
+        program["top"].value, program["bottom"].value = backdrop.top, backdrop.bottom
+        program["grain"].value = backdrop.grain, backdrop.grain_scale, (look.seed % 2003) / 2003.0
+        program["aspect"].value = size[0] / size[1]
+        program["noise"].value = 1
+        self._noise.use(1)
+        self._backdrop_array.render(self._gl.TRIANGLES, vertices=3)
+        colour = np.frombuffer(target.read(components=3, alignment=1), np.uint8).reshape(size[1], size[0], 3)
+        light = cv2.LUT(colour, _LINEAR)
+        radius = look.shot.distance_blur * size[1]
+        if radius > 0.3:
+            light = cv2.GaussianBlur(light, (0, 0), radius, borderType=cv2.BORDER_REPLICATE)
+        self._backdrop_of = (look, size, light)
+        return light
+
+
+def develop(light: Array, behind: Array, look: Look, frame: int) -> Array:
+    """The camera's picture [H, W, 3] uint8 of light times coverage [H, W, 4] before a background [H, W, 3]."""
+    shot = look.shot
+    height = light.shape[0]
+    smear = np.array(shot.smear) * height
+    if np.hypot(*smear) > 1.0:
+        light = cv2.filter2D(light, -1, _line_kernel(smear), borderType=cv2.BORDER_REPLICATE)
+    light = light[..., :3] + (1.0 - light[..., 3:]) * behind
+    radius = shot.defocus * height
+    if radius > 0.3:
+        light = cv2.GaussianBlur(light, (0, 0), radius, borderType=cv2.BORDER_REPLICATE)
+    if shot.saturation != 1.0:
+        grey = light @ np.array([0.2126, 0.7152, 0.0722], np.float32)
+        light = grey[..., None] + np.float32(shot.saturation) * (light - grey[..., None])
+    steps = np.clip(light * (shot.exposure / shaders.LIGHT_RANGE * (len(_UNIT) - 1)), 0, len(_UNIT) - 1)
+    values = _tone_curve(shot.contrast)[steps.astype(np.uint16)]
+    if shot.noise > 0:
+        rng = np.random.default_rng([look.seed, frame])
+        values = values + np.float32(shot.noise * 255.0) * _grain(rng, values.shape)
+    image = np.clip(values + 0.5, 0, 255).astype(np.uint8)
+    if shot.quality:
+        encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, shot.quality])[1]
+        image = np.ascontiguousarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1])
+    return image
+
+
+_UNIT = np.linspace(0.0, 1.0, 4096, dtype=np.float32)
+
+
+def _tone_curve(contrast: float) -> Array:
+    """Values 0..255 of _UNIT * LIGHT_RANGE linear light: sRGB below, a shoulder instead of a hard white above."""
+    x = _UNIT * shaders.LIGHT_RANGE
+    knee = 0.6
+    x = np.where(x < knee, x, knee + (1 - knee) * (1 - np.exp(-(x - knee) / (1 - knee))))
+    srgb = np.where(x <= 0.0031308, 12.92 * x, 1.055 * np.maximum(x, 1e-9) ** (1 / 2.4) - 0.055)
+    return (255.0 * np.clip(0.5 + contrast * (srgb - 0.5), 0, 1)).astype(np.float32)
+
+
+def _grain(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Noise of unit deviation: a piece of a kept field, from a place that chance chooses (drawing it is slow)."""
+    count = int(np.prod(shape))
+    start = int(rng.integers(len(_GRAIN) - count % len(_GRAIN))) if count < len(_GRAIN) else 0
+    return np.resize(_GRAIN[start:], count).reshape(shape)
+
+
+_GRAIN = np.random.default_rng(5).standard_normal(1 << 20).astype(np.float32)
+
+
+def _line_kernel(smear: Array) -> Array:
+    """A kernel that averages along a line of pixels."""
+    half = int(np.ceil(np.abs(smear).max() / 2)) + 1
+    kernel = np.zeros((2 * half + 1, 2 * half + 1), np.float32)
+    start, end = ((half + sign * smear / 2) * 16 for sign in (-1, 1))
+    first, last = (tuple(int(round(value)) for value in point) for point in (start, end))
+    cv2.line(kernel, first, last, 1.0, 1, cv2.LINE_AA, 4)
+    return kernel / kernel.sum()
+
+
+def _visible(pixels: Array, depths: Array, parts: Array, depth: Array) -> Array:
+    """[2, 21]: nothing but its own hand's skin lies before a key point, and that no thicker than a finger's half."""
+    height, width = parts.shape
+    column, row = (np.floor(pixels[..., axis]).astype(np.intp) for axis in (0, 1))
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height) & (depths > 0)
+    row, column = np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)
+    seen, shown = depth[row, column], parts[row, column]
+    own = np.stack([np.isin(shown[0], (LEFT_HAND, LEFT_ARM)), np.isin(shown[1], (RIGHT_HAND, RIGHT_ARM))])
+    return inside & (seen >= depths - np.where(own, _OWN_DEPTH, _OTHER_DEPTH))
+
+
+def _shadow_matrix(scene: Scene, towards: Array) -> bytes:
+    """Camera axes to shadow map 0..1 around all surfaces, seen from a far light; column-major float32."""
+    points = scene.vertices[:, :3]
+    helper = np.array([1.0, 0.0, 0.0]) if abs(towards[1]) > 0.7 else np.array([0.0, 1.0, 0.0])
+    x = np.cross(helper, towards)
+    x /= np.linalg.norm(x)
+    # Rows: across, down, and away from the light.
+    axes = np.stack([x, np.cross(-towards, x), -towards])
+    places = points @ axes.T.astype(np.float32)
+    low, high = places.min(axis=0) - 0.01, places.max(axis=0) + 0.01
+    matrix = np.eye(4, dtype=np.float32)
+    matrix[:3, :3] = axes / (high - low)[:, None]
+    matrix[:3, 3] = -low / (high - low)
+    return matrix.T.astype(np.float32).tobytes()
+
+
+def _smooth_noise() -> Array:
+    """Four channels of noise [32, 32, 32, 4] uint8 that repeat, full range around the middle."""
+    values = np.random.default_rng(3).random((_NOISE_SIZE,) * 3 + (4,))
+    return (values * 255).astype(np.uint8)

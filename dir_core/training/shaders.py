@@ -1,0 +1,217 @@
+"""Shader programs of the renderer, GLSL 3.30. Axes are the camera's; the picture's first row is written first."""
+
+from typing import Final
+
+from dir_core.training.looks import MOST_SHAPES
+
+MOST_SPHERES: Final = 128
+MOST_LIGHTS: Final = 3
+
+LIGHT_RANGE: Final = 4.0
+"""Colours are stored as the square root of linear light divided by this: 8 bits then reach past white."""
+
+DEPTH_STEP: Final = 1e-4
+"""Metres of a step of the stored distance along the camera's axis."""
+
+SURFACE_VERTEX: Final = f"""#version 330
+in vec3 in_position, in_normal, in_rest;
+in vec4 in_finger, in_colour;
+in vec2 in_kind;
+uniform vec4 camera;          // x, y: clip units per x/z and y/z; z, w: shift
+uniform mat4 shadow_matrix;   // camera axes to the shadow map, 0..1
+uniform vec4 spheres[{MOST_SPHERES}];
+uniform int sphere_count;
+out vec3 position, normal, rest, on_shadow;
+out vec4 finger, colour;
+flat out vec2 kind;
+out float openness;
+const float NEAR = 0.05, FAR = 6.0;
+
+void main() {{
+    position = in_position; normal = in_normal; rest = in_rest;
+    finger = in_finger; colour = in_colour; kind = in_kind;
+    // The share of the sky that spheres over the surface leave open (the form factor of a sphere).
+    openness = 1.0;
+    for (int i = 0; i < sphere_count; i++) {{
+        vec3 away = spheres[i].xyz - in_position;
+        float far = dot(away, away);
+        float height = dot(away, in_normal) * inversesqrt(far);
+        openness *= 1.0 - clamp(height, 0.0, 1.0) * min(spheres[i].w * spheres[i].w / far, 1.0);
+    }}
+    vec4 lit = shadow_matrix * vec4(in_position + 0.002 * in_normal, 1.0);
+    on_shadow = lit.xyz;
+    float z = in_position.z;
+    gl_Position = vec4(camera.x * in_position.x + camera.z * z, camera.y * in_position.y + camera.w * z,
+                       ((FAR + NEAR) * z - 2.0 * FAR * NEAR) / (FAR - NEAR), z);
+}}
+"""
+
+SURFACE_FRAGMENT: Final = f"""#version 330
+in vec3 position, normal, rest, on_shadow;
+in vec4 finger, colour;
+flat in vec2 kind;
+in float openness;
+uniform sampler3D noise;
+uniform sampler2DShadow shadow;
+uniform vec3 light_direction[{MOST_LIGHTS}], light_colour[{MOST_LIGHTS}];
+uniform int light_count;
+uniform vec3 sky, ground;
+uniform vec3 tone, palm_tone, nail_tone, ring_colour, cloth, second_cloth;
+uniform vec4 amounts;         // mottling, redness, veins, creases
+uniform float gloss, pattern_size, seed;
+uniform int ring_finger, ring_part, pattern;
+layout(location = 0) out vec4 out_colour;
+layout(location = 1) out uvec2 out_truth;
+
+float line(float distance, float width) {{ float x = distance / width; return exp(-x * x); }}
+
+// A crease of the palm: near `p`, where the curve z = a + b x + c x^2 runs, between two ends.
+float crease(vec2 p, vec3 curve, vec2 ends) {{
+    float d = p.y - (curve.x + curve.y * p.x + curve.z * p.x * p.x);
+    float slope = curve.y + 2.0 * curve.z * p.x;
+    return line(d * inversesqrt(1.0 + slope * slope), 0.0009)
+        * smoothstep(ends.x - 0.006, ends.x + 0.006, p.x) * (1.0 - smoothstep(ends.y - 0.006, ends.y + 0.006, p.x));
+}}
+
+void main() {{
+    vec3 n = normalize(normal), eye = normalize(-position);
+    vec3 albedo = colour.rgb;
+    float shine = 0.0, sharpness = 30.0;
+    vec3 wrap = vec3(0.0);
+    vec3 fine = texture(noise, rest * 26.0 + seed).rgb - 0.5;
+    if (kind.y < 0.5) {{
+        vec3 coarse = texture(noise, rest * 3.1 + seed * 1.7).rgb - 0.5;
+        vec3 middle = texture(noise, rest * 9.0 - seed).rgb - 0.5;
+        float palmar = smoothstep(-0.15, 0.55, -finger.z + 0.25 * coarse.g);
+        float on_finger = smoothstep(-0.1, 0.15, finger.y);
+        albedo = mix(tone, palm_tone, palmar * (finger.w < -0.5 ? 0.35 : 1.0));
+        albedo *= 1.0 + amounts.x * (0.30 * coarse.r * vec3(0.5, 1.0, 1.0) + 0.28 * middle.g * vec3(0.6, 1.0, 0.9)
+                                     + 0.22 * fine.b);
+        // Blood near the surface: knuckles, finger tips, heels of the palm.
+        float joint = max(line(finger.y, 0.22), max(line(finger.y - 1.0, 0.16), line(finger.y - 2.0, 0.16)));
+        float blood = (1.0 - palmar) * joint * 0.8 + smoothstep(2.3, 3.0, finger.y) * 0.7
+            + palmar * (1.0 - on_finger) * clamp(coarse.b * 2.5, 0.0, 1.0);
+        albedo *= 1.0 - amounts.y * blood * vec3(-0.06, 0.20, 0.16);
+        // Veins and tendons on the back of the hand and the forearm.
+        float back = (1.0 - palmar) * (1.0 - on_finger);
+        float vein = line(texture(noise, rest * vec3(0.9, 1.0, 2.2) + seed * 0.6).g - 0.5, 0.035);
+        albedo *= 1.0 - amounts.z * back * vein * vec3(0.16, 0.07, 0.03);
+        float bump_vein = amounts.z * back * vein;
+        // Creases: on the inside one at each finger joint, on the outside folds over it.
+        float jitter = 0.05 * middle.r;
+        float inside = palmar * max(max(line(finger.y - 1.0 + jitter, 0.03), line(finger.y - 2.0 + jitter, 0.035)),
+                                    max(line(finger.y - 0.45 + jitter, 0.022), 0.6 * line(finger.y - 1.1 + jitter, 0.022)));
+        float folds = (0.5 + 0.5 * cos((finger.y + 0.6 * jitter) * 75.0)) * (1.0 - palmar) * smoothstep(0.3, 0.9, finger.z)
+            * max(line(finger.y - 1.0, 0.13), 0.7 * line(finger.y - 2.0, 0.09));
+        vec2 p = rest.xz + 0.006 * middle.rb;
+        float lines = crease(p, vec3(-0.030, -0.55, 3.2), vec2(-0.083, -0.042))
+            + crease(p, vec3(0.068, 1.1, 2.2), vec2(-0.076, -0.030))
+            + crease(vec2(p.x, p.y), vec3(0.0145, 0.10, 4.2), vec2(-0.070, -0.012));
+        float creases = inside + 0.7 * folds + lines * palmar * (1.0 - on_finger) + 0.6 * palmar * line(rest.x - 0.006, 0.0012);
+        albedo *= 1.0 - amounts.w * min(creases, 1.0) * vec3(0.34, 0.42, 0.42);
+        n = normalize(n + 0.32 * fine * (0.5 + amounts.w) + 0.25 * middle * amounts.w
+                      + bump_vein * 0.5 * middle + 0.5 * amounts.w * creases * fine.gbr);
+        wrap = vec3(0.42, 0.22, 0.16);
+        shine = gloss * 0.13; sharpness = 14.0;
+        // Nails: a rounded plate on the back of the last bone, a pale moon at its root, a pale free edge.
+        vec2 plate = vec2(finger.x / 0.70, (finger.y - 2.70) / 0.27);
+        float radius = length(max(abs(plate) - vec2(0.35, 0.35), 0.0)) / 0.65;
+        float nail = (1.0 - smoothstep(0.92, 1.04, radius)) * smoothstep(0.05, 0.2, finger.z);
+        float rim = line(radius - 1.02, 0.14) * smoothstep(0.05, 0.2, finger.z) * step(2.2, finger.y);
+        vec3 nail_colour = nail_tone * (1.0 + 0.25 * smoothstep(0.62, 0.85, plate.y) + 0.12 * (1.0 - smoothstep(0.3, 0.5, length(plate - vec2(0.0, -1.0)))));
+        albedo = mix(albedo * (1.0 - 0.35 * rim), nail_colour, nail);
+        n = normalize(mix(n, normalize(normal), nail));
+        shine = mix(shine, 0.30, nail); sharpness = mix(sharpness, 55.0, nail);
+        if (ring_finger >= 0 && int(kind.x) == ring_part && abs(finger.w - float(ring_finger)) < 0.05) {{
+            float band = 1.0 - smoothstep(0.055, 0.065, abs(finger.y - 0.62));
+            albedo = mix(albedo, ring_colour, band); shine = mix(shine, 1.2, band); sharpness = mix(sharpness, 40.0, band);
+            wrap *= 1.0 - band;
+        }}
+    }} else if (kind.y < 1.5) {{
+        vec3 weave = texture(noise, rest * 40.0).rgb - 0.5;
+        vec2 q = rest.xz / pattern_size;
+        float mark = 0.0;
+        if (pattern == 1) mark = smoothstep(0.35, 0.45, abs(fract(q.x) - 0.5) * 2.0 - 0.1);
+        if (pattern == 2) mark = 0.5 * step(0.5, fract(q.x)) + 0.5 * step(0.5, fract(q.y));
+        if (pattern == 3) mark = 0.35 * (0.5 + 0.5 * sin(q.x * 25.0)) * (0.5 + 0.5 * sin(q.y * 25.0));
+        albedo = mix(cloth, second_cloth, mark) * (1.0 + 0.35 * weave.r + 0.25 * fine.g);
+        n = normalize(n + 0.5 * weave + 0.4 * (texture(noise, rest * 1.6 + seed).rgb - 0.5));
+        wrap = vec3(0.15);
+    }} else {{
+        albedo *= 1.0 + 0.15 * fine.r;
+        shine = colour.a * 0.6; sharpness = 45.0;
+    }}
+    // Where the sky is closed off, light bounces between surfaces of like colour: skin in gaps glows red.
+    vec3 open = vec3(openness) + (1.0 - openness) * openness * albedo * vec3(1.0, 0.6, 0.5);
+    vec3 light = mix(ground, sky, 0.5 - 0.5 * n.y) * open;
+    vec3 glints = 0.25 * shine * sky * open * pow(1.0 - max(dot(n, eye), 0.0), 4.0);
+    for (int i = 0; i < light_count; i++) {{
+        vec3 towards = light_direction[i];
+        vec3 lit = vec3(1.0);
+        if (i == 0) {{
+            float reach = 0.0;
+            for (int tap = 0; tap < 4; tap++)
+                reach += texture(shadow, on_shadow + vec3(vec2(tap & 1, tap >> 1) - 0.5, 0.0) * vec3(0.0045, 0.0045, 0.0));
+            reach *= 0.25;
+            // Red light leaks furthest into the shadow's edge on skin.
+            lit = kind.y < 0.5 ? vec3(mix(reach, sqrt(reach), 0.4), reach, reach) : vec3(reach);
+        }} else lit = vec3(mix(1.0, openness, 0.7));
+        vec3 wrapped = max((dot(n, towards) + wrap) / (1.0 + wrap), 0.0);
+        light += light_colour[i] * wrapped * lit;
+        vec3 half_way = normalize(towards + eye);
+        float grazing = 0.35 + 0.65 * pow(1.0 - max(dot(half_way, eye), 0.0), 3.0);
+        glints += light_colour[i] * lit * shine * grazing * pow(max(dot(n, half_way), 0.0), sharpness)
+            * step(0.0, dot(n, towards));
+    }}
+    out_colour = vec4(sqrt(clamp((albedo * light + glints) / {LIGHT_RANGE}, 0.0, 1.0)), 1.0);
+    out_truth = uvec2(uint(kind.x + 0.5), uint(clamp(position.z / {DEPTH_STEP}, 0.0, 65534.0)));
+}}
+"""
+
+SHADOW_VERTEX: Final = """#version 330
+in vec3 in_position;
+uniform mat4 shadow_matrix;
+void main() { gl_Position = vec4((shadow_matrix * vec4(in_position, 1.0)).xyz * 2.0 - 1.0, 1.0); }
+"""
+
+SHADOW_FRAGMENT: Final = """#version 330
+void main() {}
+"""
+
+BACKDROP_VERTEX: Final = """#version 330
+uniform float aspect;
+out vec2 place;
+void main() {
+    vec2 corner = vec2(gl_VertexID & 1, gl_VertexID >> 1) * 4.0 - 1.0;
+    place = corner * vec2(aspect, 1.0);
+    gl_Position = vec4(corner, 0.0, 1.0);
+}
+"""
+
+BACKDROP_FRAGMENT: Final = f"""#version 330
+in vec2 place;
+uniform sampler3D noise;
+uniform vec3 top, bottom;
+uniform vec3 grain;           // amount, scale, seed
+uniform int shape_count;
+uniform vec4 shape_frame[{MOST_SHAPES}], shape_edge[{MOST_SHAPES}], shape_colour[{MOST_SHAPES}];
+out vec4 out_colour;
+
+void main() {{
+    vec3 rough = texture(noise, vec3(place * grain.y * 0.06, grain.z)).rgb - 0.5;
+    vec3 colour = mix(top, bottom, 0.5 + 0.5 * place.y) * (1.0 + grain.x * (rough.r + 0.3 * rough));
+    for (int i = 0; i < shape_count; i++) {{
+        vec4 frame = shape_frame[i], edge = shape_edge[i];     // angle, roundness, softness, grain
+        float c = cos(edge.x), s = sin(edge.x);
+        vec2 p = mat2(c, -s, s, c) * (place - frame.xy);
+        // A box whose corners are rounded by a share of its half size; a share of 1 is an ellipse.
+        vec2 q = abs(p) / frame.zw;
+        float d = length(max(q - 1.0 + edge.y, 0.0)) - edge.y;
+        if (edge.y <= 0.0) d = max(q.x, q.y) - 1.0;
+        float inside = 1.0 - smoothstep(-edge.z, edge.z, d * min(frame.z, frame.w));
+        vec3 mark = texture(noise, vec3(p * shape_colour[i].w * 0.12, grain.z + 0.37 * float(i))).rgb - 0.5;
+        colour = mix(colour, shape_colour[i].rgb * (1.0 + edge.w * (mark.r + 0.3 * mark)), inside);
+    }}
+    out_colour = vec4(sqrt(clamp(colour / {LIGHT_RANGE}, 0.0, 1.0)), 1.0);
+}}
+"""
