@@ -32,10 +32,10 @@ CHECKPOINT: Final = "checkpoint.pt"
 PARTS: Final = 2
 """Parts of a step: as many as the processes of a small machine, fixed so that the result does not depend on them."""
 
-_WARM_UP: Final = 200  # steps; Adam's second moments are noise before
+_WARM_UP: Final = 100  # steps; Adam's second moments are noise before
 _KNEE: Final = 10_000  # steps from which the rate falls with their square root
 _WEIGHT_DECAY: Final = 0.01
-_LARGEST_GRADIENT: Final = 5.0  # norm; in a run that learns it is below 2, single bad batches reach 50
+_LARGEST_GRADIENT: Final = 300.0  # norm; the landmark run begins at 100, and single bad batches reach thousands
 _AVERAGE_DECAY: Final = 0.999
 _CHUNK: Final = 8  # samples at once on a CPU: 1.4 x as fast as 32, whose maps do not stay in the cache
 _STEPS_A_ROW: Final = 20  # of the log

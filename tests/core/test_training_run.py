@@ -89,8 +89,8 @@ def test_time_bounds_a_slice(tmp_path):
 
 
 def test_the_rate_warms_up_and_falls():
-    rates = [learning_rate(1.0, step, None) for step in (0, 99, 199, 5000, 40_000)]
-    assert rates == pytest.approx([0.005, 0.5, 1, 1, 0.5])
+    rates = [learning_rate(1.0, step, None) for step in (0, 49, 99, 5000, 40_000)]
+    assert rates == pytest.approx([0.01, 0.5, 1, 1, 0.5])
     assert learning_rate(1.0, 1500, (1000, 2000)) == pytest.approx(0.5)
 
 
