@@ -12,10 +12,11 @@ from dir_core.hand_model import load_hand_models
 from dir_core.take import check_output
 
 if TYPE_CHECKING:
+    from dir_core.training.scenes import Framing
     from dir_core.training.training_run import Task
 
 # Hands that fill the picture, and scenes with hands in them: the locator must find small ones too.
-_FRAMINGS = {"landmarks": ("close",), "locator": ("close", "wide")}
+_FRAMINGS: "dict[str, tuple[Framing, ...]]" = {"landmarks": ("close",), "locator": ("close", "wide")}
 
 
 def add_train(commands: Any) -> None:
@@ -77,7 +78,7 @@ def _task(network: str, pictures: tuple[Path, ...], seed: int) -> "tuple[Task, P
     return LocatorTask(pictures, seed=seed), PALM_WEIGHTS
 
 
-def _pictures(options: argparse.Namespace, framing: str) -> Path:
+def _pictures(options: argparse.Namespace, framing: "Framing") -> Path:
     """The folder of pictures of a framing; drawn now if it is not there."""
     folder: Path = options.data / framing
     if not folder.exists():

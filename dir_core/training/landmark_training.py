@@ -321,7 +321,8 @@ def _cut_nothing(random: np.random.Generator, source: _Source, number: int) -> S
     image = pictures.images[number]
     present = np.flatnonzero(pictures.present[number])
     places = pictures.keypoints_2d[number].astype(float)
-    crop = Crop(*(0.5 * np.array(image.shape[1::-1])), float(random.uniform(0.3, 0.8) * image.shape[0]))
+    height, width = image.shape[:2]
+    crop = Crop(0.5 * width, 0.5 * height, float(random.uniform(0.3, 0.8)) * height)
     if len(present):
         hand = int(random.choice(present))
         crop = _shake(random, crop_around_keypoints(places[hand]))
@@ -456,18 +457,20 @@ class _Prediction:
 
 
 def _predict(network: nn.Module, samples: list[Sample], device: str) -> list[_Prediction]:
-    outputs = network(_as_input(_stacked(samples)["picture"].to(device)))
-    points, logits = _split_points(outputs[_POINTS].cpu())
+    outputs = {
+        name: values.cpu() for name, values in network(_as_input(_stacked(samples)["picture"].to(device))).items()
+    }
+    points, logits = _split_points(outputs[_POINTS])
+    confidence, world = torch.sigmoid(logits), outputs[_WORLD].unflatten(1, (21, 3))
     return [
-        _Prediction(*(values.numpy() for values in row[:3]), float(row[3]), float(row[4]))
-        for row in zip(
-            points,
-            torch.sigmoid(logits),
-            outputs[_WORLD].unflatten(1, (21, 3)).cpu(),
-            outputs[_PRESENCE][:, 0],
-            outputs[_AGREEMENT][:, 0],
-            strict=True,
+        _Prediction(
+            points=points[row].numpy(),
+            confidence=confidence[row].numpy(),
+            world=world[row].numpy(),
+            presence=float(outputs[_PRESENCE][row, 0]),
+            agreement=float(outputs[_AGREEMENT][row, 0]),
         )
+        for row in range(len(samples))
     ]
 
 

@@ -25,7 +25,7 @@ Array = NDArray[Any]
 LOGIT: Final = "_logit"
 """Ending of the name under which the value before a final LOGISTIC is returned beside the probability."""
 
-_NUMBERS: Final = {
+_NUMBERS: Final[dict[int, np.dtype[Any]]] = {
     schema.TensorType.FLOAT32: np.dtype("<f4"),
     schema.TensorType.FLOAT16: np.dtype("<f2"),
     schema.TensorType.INT32: np.dtype("<i4"),
@@ -73,7 +73,7 @@ class _Weights:
         return tuple(int(axis) for axis in np.argsort(self.to_torch))
 
 
-class TrainableNetwork(nn.Module):
+class TrainableNetwork(nn.Module):  # type: ignore[misc]
     """The graph of a .tflite file; its weights are float32 parameters named `w<tensor number>`.
 
     Pictures and maps inside are [B, C, H, W] in the channels_last memory format, which is the file's own order.
