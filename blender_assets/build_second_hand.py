@@ -52,6 +52,10 @@ TARGETS = {
 }
 THUMB = JOINTS.index("thumb1")
 FINGERWARDS = np.array([-1.0, 0.0, 0.0])
+# MakeHuman's cubes mark where fingers leave the hand; the joints of the open hand, and of the landmark network, which
+# sees free hands of this mesh so, are the pivots: nearer to the wrist, metres.
+KNUCKLES_BACK = 0.008
+THUMB_BACK = 0.014
 FOREARM = ("lowerarm01.R", "lowerarm02.R")
 
 
@@ -147,6 +151,8 @@ def straighten(body: Body, bone_weights: dict[str, list[tuple[int, float]]]) -> 
     axes = hand_axes(joints)
     joints = (joints - body.place("hand")) @ axes.T
     tips = {first: (tip - body.place("hand")) @ axes.T for first, tip in tips.items()}
+    for first in tips:
+        joints[first] -= (THUMB_BACK if first == THUMB else KNUCKLES_BACK) * FINGERWARDS
     vertices = (body.vertices - body.place("hand")) @ axes.T
     elbow = (body.place("elbow") - body.place("hand")) @ axes.T
 
