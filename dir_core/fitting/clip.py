@@ -68,11 +68,13 @@ class PosedTrack:
         rotation: [T, 16, 4] quaternions in MANO joint order, sign-continuous.
         around: [T, 21, 2] smoothed pixels, counted from the palm's middle.
         shape: of the hand, shared by both.
+        met: the same in the rows of the sighting's `Meeting`; None if there is none.
     """
 
     rotation: Array
     around: Array
     shape: HandShape
+    met: "PosedTrack | None" = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,16 +179,15 @@ def fit_sighting(
 ) -> dict[Side, FittedHand]:
     """As `fit_hands`, with the poses from `pose(cut-off)`: `pose_hands`, or what remembers its results."""
     time, model = sighting.time, sighting.models["right"]
-    fingers = wrist = pose(cutoffs.fingers)
+    posed = pose(cutoffs.fingers)
     if cutoffs.wrist_rotation != cutoffs.fingers:
         # What is smooth already is hardly smoothed again: the wrist of another strength needs a fit of its own.
         wrist = pose(cutoffs.wrist_rotation)
-    scales = [track.shape.scale for track in fingers.values()]
+        posed = {side: _turn_wrist(hand, wrist[side]) for side, hand in posed.items()}
+    scales = [track.shape.scale for track in posed.values()]
     scale = scales[0] if scales else sighting.hand_length / model.length(np.zeros(SHAPE_COUNT))
     with ThreadPoolExecutor(len(sighting.tracks)) as pool:
-        placed = {
-            side: pool.submit(_place_track, sighting, side, fingers[side], wrist[side], cutoffs) for side in fingers
-        }
+        placed = {side: pool.submit(_place_track, sighting, side, posed[side], cutoffs) for side in posed}
         hands = {
             side: placed[side].result() if side in placed else absent_hand(len(time), scale) for side in sighting.tracks
         }
@@ -214,52 +215,64 @@ def pose_hands(sighting: Sighting, cutoff: float) -> dict[Side, PosedTrack]:
 
 
 def _pose_track(sighting: Sighting, side: Side, steady: _SteadyTrack, hand: HandShape, cutoff: float) -> PosedTrack:
-    """One hand posed from its smoothed landmarks, where hands overlap from those that are not hidden."""
-    posed = PosedTrack(_fit_track(sighting, side, steady, hand), steady.around, hand)
-    meeting = sighting.meeting
-    if meeting is None:
-        return posed
-    steady = _steady_track(meeting.seen.tracks[side], meeting.seen.time, cutoff)
-    rotation = meeting.blend(posed.rotation, _fit_track(meeting.seen, side, steady, hand), _turn_between)
-    around = meeting.blend(posed.around, steady.around)
-    return PosedTrack(rotations.make_continuous(rotation), around, hand)
+    """One hand posed from its smoothed landmarks, and where hands overlap once more from those that are not hidden."""
+    met = None
+    if sighting.meeting is not None:
+        seen = sighting.meeting.seen
+        steady_met = _steady_track(seen.tracks[side], seen.time, cutoff)
+        met = PosedTrack(_fit_track(seen, side, steady_met, hand), steady_met.around, hand)
+    return PosedTrack(_fit_track(sighting, side, steady, hand), steady.around, hand, met)
 
 
-def _place_track(
-    sighting: Sighting, side: Side, fingers: PosedTrack, wrist: PosedTrack, cutoffs: Cutoffs
-) -> FittedHand:
-    """The hand with the turn of its wrist from another fit, placed in the camera."""
-    hand = fingers.shape
-    rotation = fingers.rotation
-    if wrist is not fingers:
-        rotation = np.concatenate([wrist.rotation[:, :1], rotation[:, 1:]], axis=1)
-    keypoints = sighting.models[side].pose_keypoints(rotation, None, hand.shape, hand.scale)
-    relative = landmark_places(keypoints) - keypoints[:, :1]
-    translation, palm = _place(sighting, side, relative, place_on_rays, cutoffs)
+def _turn_wrist(fingers: PosedTrack, wrist: PosedTrack) -> PosedTrack:
+    """A hand with the turn of its wrist from another fit."""
+    rotation = np.concatenate([wrist.rotation[:, :1], fingers.rotation[:, 1:]], axis=1)
+    met = _turn_wrist(fingers.met, wrist.met) if fingers.met and wrist.met else None
+    return replace(fingers, rotation=rotation, met=met)
+
+
+def _place_track(sighting: Sighting, side: Side, posed: PosedTrack, cutoffs: Cutoffs) -> FittedHand:
+    """The hand placed in the camera."""
+    alone = _place(sighting, side, posed, place_on_rays, cutoffs)
     meeting = sighting.meeting
-    if meeting is not None:
-        met, met_palm = _place(meeting.seen, side, relative[meeting.rows], place_in_picture, cutoffs)
-        translation = meeting.blend(translation, met)
-        palm = meeting.blend(palm, met_palm)
-    return FittedHand(rotation, translation, hand.shape, hand.scale, pixels=fingers.around + palm)
+    if meeting is None or posed.met is None:
+        return alone
+    met = _place(meeting.seen, side, posed.met, place_in_picture, cutoffs)
+    return replace(
+        alone,
+        rotation=rotations.make_continuous(meeting.blend(alone.rotation, met.rotation, _turn_between)),
+        translation=meeting.blend(alone.translation, met.translation),
+        pixels=meeting.blend(alone.pixels, met.pixels),
+    )
 
 
 def _place(
-    sighting: Sighting, side: Side, relative: Array, place: Callable[[Array, Array, Array], Array], cutoffs: Cutoffs
-) -> tuple[Array, Array]:
-    """Smoothed wrist [T, 3] of a hand with landmarks [T, 21, 3] about it, and its palm [T, 1, 2] in the picture."""
-    track = sighting.tracks[side]
+    sighting: Sighting,
+    side: Side,
+    posed: PosedTrack,
+    place: Callable[[Array, Array, Array], Array],
+    cutoffs: Cutoffs,
+) -> FittedHand:
+    """The hand where `place`(key points about the wrist, their rays, trust) puts it, smoothed."""
+    track, hand = sighting.tracks[side], posed.shape
+    keypoints = sighting.models[side].pose_keypoints(posed.rotation, None, hand.shape, hand.scale)
+    relative = landmark_places(keypoints) - keypoints[:, :1]
     # Placed by the pixels as they were seen: their noise tells the smoother how far to trust them.
     ray = rays(track.keypoints_2d.astype(np.float64), sighting.camera_matrix)
-    translation = steady_position(
-        place(relative, ray, trust(track)),
-        track.confidence,
-        track.observed,
-        sighting.time,
-        cutoffs=cutoffs,
-        hand_length=sighting.hand_length,
+    return FittedHand(
+        rotation=posed.rotation,
+        translation=steady_position(
+            place(relative, ray, trust(track)),
+            track.confidence,
+            track.observed,
+            sighting.time,
+            cutoffs=cutoffs,
+            hand_length=sighting.hand_length,
+        ),
+        shape=hand.shape,
+        scale=hand.scale,
+        pixels=posed.around + _steady_palm(track, sighting.time, cutoffs.wrist_position),
     )
-    return translation, _steady_palm(track, sighting.time, cutoffs.wrist_position)
 
 
 def _agree_in_depth(sighting: Sighting, hands: Mapping[Side, FittedHand]) -> dict[Side, FittedHand]:
