@@ -4,6 +4,7 @@ Hands and background are drawn apart and put together in linear light, the hands
 in: blurred or not, no edge is brighter than what lies on either side of it.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,13 +26,14 @@ Array = NDArray[Any]
 _SHADOW_SIZE = 512
 _NOISE_SIZE = 32
 # Surfaces are drawn this many times finer than the picture and averaged: smooth edges for less than multisampling.
-_FINER = 1.5
+_FINER = 1.34
 _SUB_FRAMES = 4
 _STILL = 0.75  # pixels that a surface may move during the exposure before that is drawn
 # A joint lies this far under its own skin at most, metres; of anything else even a hair in front hides it.
 _OWN_DEPTH = 0.020
 _OTHER_DEPTH = 0.003
 _PATTERNS: dict[Pattern, int] = {"plain": 0, "stripes": 1, "checks": 2, "knit": 3}
+_GRAIN_PLACES = 1 << 18
 _LINEAR = (np.arange(256, dtype=np.float32) / 255.0) ** 2 * shaders.LIGHT_RANGE
 
 
@@ -166,10 +168,13 @@ class Renderer:
         colour = np.frombuffer(target.read(components=4, alignment=1), np.uint8).reshape(fine[1], fine[0], 4)
         truth = np.frombuffer(target.read(components=2, attachment=1, dtype="u2", alignment=1), np.uint16)
         truth = truth.reshape(fine[1], fine[0], 2)
-        light = np.empty(colour.shape, np.float32)
-        light[..., :3] = cv2.LUT(colour[..., :3], _LINEAR)
-        light[..., 3] = colour[..., 3] > 0  # where nothing is drawn the light is 0 already: it is multiplied in
-        light = cv2.resize(light, (width, height), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(colour, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
+        # What is stored is a root of light, zero where nothing is: s^2 / a is the light's mean times coverage a.
+        coverage = small[..., 3:] * np.float32(1 / 255)
+        light = np.empty_like(small)
+        light[..., 3:] = coverage
+        strength = np.float32(shaders.LIGHT_RANGE / 255**2) / np.maximum(coverage, np.float32(1e-3))
+        light[..., :3] = small[..., :3] * small[..., :3] * strength
         rows = ((np.arange(height) + 0.5) * fine[1] / height).astype(np.intp)
         columns = ((np.arange(width) + 0.5) * fine[0] / width).astype(np.intp)
         truth = truth[rows[:, None], columns]
@@ -205,7 +210,7 @@ class Renderer:
             surfaces = gl.framebuffer(
                 [gl.renderbuffer(fine, 4), gl.renderbuffer(fine, 2, dtype="u2")], gl.depth_renderbuffer(fine)
             )
-            self._targets[size] = surfaces, gl.framebuffer([gl.renderbuffer(size, 4)])
+            self._targets[size] = surfaces, gl.framebuffer([gl.renderbuffer(_coarser(size), 4)])
         return self._targets[size][0]
 
     def _set_camera(self, matrix: Array, size: tuple[int, int]) -> None:
@@ -270,13 +275,19 @@ class Renderer:
         program["noise"].value = 1
         self._noise.use(1)
         self._backdrop_array.render(self._gl.TRIANGLES, vertices=3)
-        colour = np.frombuffer(target.read(components=3, alignment=1), np.uint8).reshape(size[1], size[0], 3)
-        light = cv2.LUT(colour, _LINEAR)
+        width, height = target.size
+        colour = np.frombuffer(target.read(components=3, alignment=1), np.uint8).reshape(height, width, 3)
+        light = cv2.resize(cv2.LUT(colour, _LINEAR), size, interpolation=cv2.INTER_LINEAR)
         radius = look.shot.distance_blur * size[1]
         if radius > 0.3:
             light = cv2.GaussianBlur(light, (0, 0), radius, borderType=cv2.BORDER_REPLICATE)
         self._backdrop_of = (look, size, light)
         return light
+
+
+def _coarser(size: tuple[int, int]) -> tuple[int, int]:
+    """The size that a background is drawn in: it is soft, half the picture's is enough."""
+    return (size[0] + 1) // 2, (size[1] + 1) // 2
 
 
 def develop(light: Array, behind: Array, look: Look, frame: int) -> Array:
@@ -290,15 +301,17 @@ def develop(light: Array, behind: Array, look: Look, frame: int) -> Array:
     radius = shot.defocus * height
     if radius > 0.3:
         light = cv2.GaussianBlur(light, (0, 0), radius, borderType=cv2.BORDER_REPLICATE)
-    if shot.saturation != 1.0:
-        grey = light @ np.array([0.2126, 0.7152, 0.0722], np.float32)
-        light = grey[..., None] + np.float32(shot.saturation) * (light - grey[..., None])
-    steps = np.clip(light * (shot.exposure / shaders.LIGHT_RANGE * (len(_UNIT) - 1)), 0, len(_UNIT) - 1)
-    values = _tone_curve(shot.contrast)[steps.astype(np.uint16)]
+    # Saturation and exposure in one matrix; then a table in 4096 steps.
+    colours = shot.saturation * np.eye(3) + (1 - shot.saturation) * np.array([0.2126, 0.7152, 0.0722])
+    light = cv2.transform(light, colours * (shot.exposure / shaders.LIGHT_RANGE * (len(_UNIT) - 1)))
+    steps = np.clip(light, 0, len(_UNIT) - 1, out=light).astype(np.uint16)
+    values = np.take(_tone_curve(shot.contrast), steps)
     if shot.noise > 0:
-        rng = np.random.default_rng([look.seed, frame])
-        values = values + np.float32(shot.noise * 255.0) * _grain(rng, values.shape)
-    image = np.clip(values + 0.5, 0, 255).astype(np.uint8)
+        # A piece of a kept field of noise, from a place that chance chooses: drawing a new one is slow.
+        start = int(np.random.default_rng([look.seed, frame]).integers(_GRAIN_PLACES))
+        grain = _grain_field(values.size)[start : start + values.size].reshape(values.shape)
+        values = cv2.scaleAdd(grain, shot.noise * 255.0, values)
+    image = cv2.add(values, 0.0, dtype=cv2.CV_8U)  # rounds and clips
     if shot.quality:
         encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, shot.quality])[1]
         image = np.ascontiguousarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1])
@@ -317,14 +330,10 @@ def _tone_curve(contrast: float) -> Array:
     return (255.0 * np.clip(0.5 + contrast * (srgb - 0.5), 0, 1)).astype(np.float32)
 
 
-def _grain(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Noise of unit deviation: a piece of a kept field, from a place that chance chooses (drawing it is slow)."""
-    count = int(np.prod(shape))
-    start = int(rng.integers(len(_GRAIN) - count % len(_GRAIN))) if count < len(_GRAIN) else 0
-    return np.resize(_GRAIN[start:], count).reshape(shape)
-
-
-_GRAIN = np.random.default_rng(5).standard_normal(1 << 20).astype(np.float32)
+@functools.cache
+def _grain_field(count: int) -> Array:
+    """Noise of unit deviation, long enough for pictures of `count` values."""
+    return np.random.default_rng(5).standard_normal(count + _GRAIN_PLACES, dtype=np.float32)
 
 
 def _line_kernel(smear: Array) -> Array:

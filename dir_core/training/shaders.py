@@ -21,6 +21,10 @@ uniform vec4 camera;          // x, y: clip units per x/z and y/z; z, w: shift
 uniform mat4 shadow_matrix;   // camera axes to the shadow map, 0..1
 uniform vec4 spheres[{MOST_SPHERES}];
 uniform int sphere_count;
+uniform sampler3D noise;
+uniform float seed;
+out vec3 coarse, middle;      // noise coarser than the mesh, so that a fragment only looks up the fine one
+out float vein;
 out vec3 position, normal, rest, on_shadow;
 out vec4 finger, colour;
 flat out vec2 kind;
@@ -30,6 +34,9 @@ const float NEAR = 0.05, FAR = 6.0;
 void main() {{
     position = in_position; normal = in_normal; rest = in_rest;
     finger = in_finger; colour = in_colour; kind = in_kind;
+    coarse = textureLod(noise, rest * 3.1 + seed * 1.7, 0.0).rgb - 0.5;
+    middle = textureLod(noise, rest * 9.0 - seed, 0.0).rgb - 0.5;
+    vein = textureLod(noise, rest * vec3(0.9, 1.0, 2.2) + seed * 0.6, 0.0).g - 0.5;
     // The share of the sky that spheres over the surface leave open (the form factor of a sphere).
     openness = 1.0;
     for (int i = 0; i < sphere_count; i++) {{
@@ -50,7 +57,8 @@ SURFACE_FRAGMENT: Final = f"""#version 330
 in vec3 position, normal, rest, on_shadow;
 in vec4 finger, colour;
 flat in vec2 kind;
-in float openness;
+in float openness, vein;
+in vec3 coarse, middle;
 uniform sampler3D noise;
 uniform sampler2DShadow shadow;
 uniform vec3 light_direction[{MOST_LIGHTS}], light_colour[{MOST_LIGHTS}];
@@ -80,8 +88,6 @@ void main() {{
     vec3 wrap = vec3(0.0);
     vec3 fine = texture(noise, rest * 26.0 + seed).rgb - 0.5;
     if (kind.y < 0.5) {{
-        vec3 coarse = texture(noise, rest * 3.1 + seed * 1.7).rgb - 0.5;
-        vec3 middle = texture(noise, rest * 9.0 - seed).rgb - 0.5;
         float palmar = smoothstep(-0.15, 0.55, -finger.z + 0.25 * coarse.g);
         float on_finger = smoothstep(-0.1, 0.15, finger.y);
         albedo = mix(tone, palm_tone, palmar * (finger.w < -0.5 ? 0.35 : 1.0));
@@ -94,9 +100,8 @@ void main() {{
         albedo *= 1.0 - amounts.y * blood * vec3(-0.06, 0.20, 0.16);
         // Veins and tendons on the back of the hand and the forearm.
         float back = (1.0 - palmar) * (1.0 - on_finger);
-        float vein = line(texture(noise, rest * vec3(0.9, 1.0, 2.2) + seed * 0.6).g - 0.5, 0.035);
-        albedo *= 1.0 - amounts.z * back * vein * vec3(0.16, 0.07, 0.03);
-        float bump_vein = amounts.z * back * vein;
+        float bump_vein = amounts.z * back * line(vein, 0.035);
+        albedo *= 1.0 - bump_vein * vec3(0.16, 0.07, 0.03);
         // Creases: on the inside one at each finger joint, on the outside folds over it.
         float jitter = 0.05 * middle.r;
         float inside = palmar * max(max(line(finger.y - 1.0 + jitter, 0.03), line(finger.y - 2.0 + jitter, 0.035)),
@@ -118,24 +123,26 @@ void main() {{
         float radius = length(max(abs(plate) - vec2(0.35, 0.35), 0.0)) / 0.65;
         float nail = (1.0 - smoothstep(0.92, 1.04, radius)) * smoothstep(0.05, 0.2, finger.z);
         float rim = line(radius - 1.02, 0.14) * smoothstep(0.05, 0.2, finger.z) * step(2.2, finger.y);
-        vec3 nail_colour = nail_tone * (1.0 + 0.25 * smoothstep(0.62, 0.85, plate.y) + 0.12 * (1.0 - smoothstep(0.3, 0.5, length(plate - vec2(0.0, -1.0)))));
+        float moon = 1.0 - smoothstep(0.3, 0.5, length(plate - vec2(0.0, -1.0)));
+        vec3 nail_colour = nail_tone * (1.0 + 0.25 * smoothstep(0.62, 0.85, plate.y) + 0.12 * moon);
         albedo = mix(albedo * (1.0 - 0.35 * rim), nail_colour, nail);
         n = normalize(mix(n, normalize(normal), nail));
         shine = mix(shine, 0.30, nail); sharpness = mix(sharpness, 55.0, nail);
         if (ring_finger >= 0 && int(kind.x) == ring_part && abs(finger.w - float(ring_finger)) < 0.05) {{
             float band = 1.0 - smoothstep(0.055, 0.065, abs(finger.y - 0.62));
-            albedo = mix(albedo, ring_colour, band); shine = mix(shine, 1.2, band); sharpness = mix(sharpness, 40.0, band);
+            albedo = mix(albedo, ring_colour, band);
+            shine = mix(shine, 1.2, band); sharpness = mix(sharpness, 40.0, band);
             wrap *= 1.0 - band;
         }}
     }} else if (kind.y < 1.5) {{
-        vec3 weave = texture(noise, rest * 40.0).rgb - 0.5;
+        vec3 weave = fine.gbr;
         vec2 q = rest.xz / pattern_size;
         float mark = 0.0;
         if (pattern == 1) mark = smoothstep(0.35, 0.45, abs(fract(q.x) - 0.5) * 2.0 - 0.1);
         if (pattern == 2) mark = 0.5 * step(0.5, fract(q.x)) + 0.5 * step(0.5, fract(q.y));
         if (pattern == 3) mark = 0.35 * (0.5 + 0.5 * sin(q.x * 25.0)) * (0.5 + 0.5 * sin(q.y * 25.0));
-        albedo = mix(cloth, second_cloth, mark) * (1.0 + 0.35 * weave.r + 0.25 * fine.g);
-        n = normalize(n + 0.5 * weave + 0.4 * (texture(noise, rest * 1.6 + seed).rgb - 0.5));
+        albedo = mix(cloth, second_cloth, mark) * (1.0 + 0.35 * weave.r);
+        n = normalize(n + 0.5 * weave + 0.4 * coarse);
         wrap = vec3(0.15);
     }} else {{
         albedo *= 1.0 + 0.15 * fine.r;
@@ -150,9 +157,9 @@ void main() {{
         vec3 lit = vec3(1.0);
         if (i == 0) {{
             float reach = 0.0;
-            for (int tap = 0; tap < 4; tap++)
-                reach += texture(shadow, on_shadow + vec3(vec2(tap & 1, tap >> 1) - 0.5, 0.0) * vec3(0.0045, 0.0045, 0.0));
-            reach *= 0.25;
+            if (dot(n, towards) > -0.45)
+                reach = 0.5 * (texture(shadow, on_shadow + vec3(0.0015, 0.0006, 0.0))
+                               + texture(shadow, on_shadow - vec3(0.0015, 0.0006, 0.0)));
             // Red light leaks furthest into the shadow's edge on skin.
             lit = kind.y < 0.5 ? vec3(mix(reach, sqrt(reach), 0.4), reach, reach) : vec3(reach);
         }} else lit = vec3(mix(1.0, openness, 0.7));
@@ -209,8 +216,10 @@ void main() {{
         float d = length(max(q - 1.0 + edge.y, 0.0)) - edge.y;
         if (edge.y <= 0.0) d = max(q.x, q.y) - 1.0;
         float inside = 1.0 - smoothstep(-edge.z, edge.z, d * min(frame.z, frame.w));
-        vec3 mark = texture(noise, vec3(p * shape_colour[i].w * 0.12, grain.z + 0.37 * float(i))).rgb - 0.5;
-        colour = mix(colour, shape_colour[i].rgb * (1.0 + edge.w * (mark.r + 0.3 * mark)), inside);
+        if (inside > 0.0) {{
+            vec3 mark = texture(noise, vec3(p * shape_colour[i].w * 0.12, grain.z + 0.37 * float(i))).rgb - 0.5;
+            colour = mix(colour, shape_colour[i].rgb * (1.0 + edge.w * (mark.r + 0.3 * mark)), inside);
+        }}
     }}
     out_colour = vec4(sqrt(clamp(colour / {LIGHT_RANGE}, 0.0, 1.0)), 1.0);
 }}

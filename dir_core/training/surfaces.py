@@ -240,8 +240,9 @@ class _Limb:
         middle = 0.5 * (slab.max(axis=0) + slab.min(axis=0))
         # The support of the outline in every direction, turned into a radius by taking the points of that direction.
         offsets = slab - middle
-        aligned = _unit(offsets) @ self._ring.T
-        radii = np.where(aligned > np.cos(np.pi / 9), np.linalg.norm(offsets, axis=1)[:, None], 0.0).max(axis=0)
+        lengths = np.linalg.norm(offsets, axis=1)[:, None]
+        aligned = offsets @ self._ring.T > np.cos(np.pi / 9) * lengths
+        radii = np.where(aligned, lengths, 0.0).max(axis=0)
         radii = np.where(radii > 0, radii, radii[radii > 0].mean())
         return float(start), (radii + np.roll(radii, 1) + np.roll(radii, -1)) / 3, middle
 
@@ -253,12 +254,12 @@ class _Limb:
         return profile * (1 - thick) + _ELBOW_RADIUS * thick
 
     def _tube(self, places: Array, radii: Array, material: int, colour: Any) -> tuple[Array, Array]:
-        """Rows and faces of a tube around the forearm, rings at distances [K] behind the wrist with radii [K, _RING]."""
+        """Rows and faces of a tube around the forearm: rings at [K] behind the wrist with radii [K, _RING]."""
         middle = self._rim[2]
         flat = places[:, None, None] * self.fixed.back + radii[:, :, None] * self._ring + middle  # [K, _RING, 3]
         around = np.roll(flat, -1, axis=1) - np.roll(flat, 1, axis=1)
         along = np.gradient(flat, axis=0)
-        normals = _unit(np.cross(around, along).reshape(-1, 3))
+        normals = _unit(_cross(around.reshape(-1, 3), along.reshape(-1, 3)))
         turn = self.turns[_FOREARM]
         rows = np.zeros((normals.shape[0], WIDTH), np.float32)
         rows[:, _POSITION] = self.wrist + self.scale * flat.reshape(-1, 3) @ turn.T
