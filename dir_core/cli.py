@@ -11,6 +11,8 @@ from dir_core.commands.clean import add_clean
 from dir_core.commands.evaluate import add_evaluate
 from dir_core.commands.exchange import add_exchange
 from dir_core.commands.preview import add_preview
+from dir_core.commands.synthetic import add_synthetic
+from dir_core.commands.train import add_train
 from dir_core.errors import HandCaptureError
 
 
@@ -32,6 +34,15 @@ def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m dir_core", description="Both hands from ordinary video.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (add_capture, add_clean, add_preview, add_evaluate, add_exchange, add_benchmark):
+    for add in (
+        add_capture,
+        add_clean,
+        add_preview,
+        add_evaluate,
+        add_exchange,
+        add_benchmark,
+        add_synthetic,
+        add_train,
+    ):
         add(commands)
     return parser

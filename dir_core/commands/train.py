@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dir_core.commands.synthetic import draw_pictures
-from dir_core.errors import SettingsError
 from dir_core.estimator import need_torch
 from dir_core.hand_model import load_hand_models
 from dir_core.take import check_output
@@ -39,20 +38,12 @@ def add_train(commands: Any) -> None:
 
 def _run_train(options: argparse.Namespace) -> None:
     need_torch()
-    import torch
-
-    from dir_core.training.training_run import Slice, train, write_weights
+    from dir_core.training.training_run import Slice, choose_device, train, write_weights
 
     if options.write:
         check_output(options.write)
-    device = options.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif device == "cuda" and not torch.cuda.is_available():
-        raise SettingsError("No CUDA device can be used; leave out --device.")
+    device = choose_device(options.device)
     processes = options.processes or (2 if device == "cpu" and (os.cpu_count() or 1) > 1 else 1)
-    if processes == 1 and device == "cpu":
-        torch.set_num_threads(1)  # or a run would depend on the machine
     folder = options.folder or Path("training") / options.network
     pictures = tuple(_pictures(options, framing) for framing in _FRAMINGS[options.network])
     task, source = _task(options.network, pictures, options.seed)

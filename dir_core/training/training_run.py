@@ -112,6 +112,18 @@ class _State:
     validation_seconds: float
 
 
+def choose_device(name: str) -> str:
+    """The device of this name; for "auto" a GPU if there is one.
+
+    Raises:
+        SettingsError: there is no GPU to use.
+    """
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise SettingsError("No CUDA device can be used; leave out --device.")
+    return ("cuda" if available else "cpu") if name == "auto" else name
+
+
 def train(task: Task, folder: Path, part: Slice) -> None:
     """Train a slice, begin the run if the folder is new; writes the checkpoint, log.csv, validation.csv, curves.png.
 
@@ -129,6 +141,8 @@ def train(task: Task, folder: Path, part: Slice) -> None:
         _check_same_run(task, saved, folder)
     folder.mkdir(parents=True, exist_ok=True)
     if part.processes == 1:
+        if part.device == "cpu":
+            torch.set_num_threads(1)  # or a run would depend on the machine
         _train_slice(0, task, folder, part)
         return
     with tempfile.TemporaryDirectory() as meeting:
