@@ -221,6 +221,13 @@ class Renderer:
             2 * matrix[0, 2] / width - 1,
             2 * matrix[1, 2] / height - 1,
         )
+        across, down = (fine / whole for fine, whole in zip(self._target(size).size, size, strict=True))
+        self._surface["ray"].value = (
+            1 / (across * matrix[0, 0]),
+            1 / (down * matrix[1, 1]),
+            -matrix[0, 2] / matrix[0, 0],
+            -matrix[1, 2] / matrix[1, 1],
+        )
 
     def _set_look(self, look: Look) -> None:
         program, skin = self._surface, look.skin
@@ -243,7 +250,6 @@ class Renderer:
             "ring_finger": skin.ring,
             "ring_part": LEFT_HAND if skin.ring_side == "left" else RIGHT_HAND,
             "ring_colour": skin.ring_colour,
-            "cloth": sleeve.colour if sleeve else (0.0, 0.0, 0.0),
             "second_cloth": sleeve.second if sleeve else (0.0, 0.0, 0.0),
             "pattern": _PATTERNS[sleeve.pattern] if sleeve else 0,
             "pattern_size": sleeve.pattern_size if sleeve else 1.0,

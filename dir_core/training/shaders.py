@@ -22,31 +22,65 @@ uniform mat4 shadow_matrix;   // camera axes to the shadow map, 0..1
 uniform vec4 spheres[{MOST_SPHERES}];
 uniform int sphere_count;
 uniform sampler3D noise;
-uniform float seed;
-out vec3 coarse, middle;      // noise coarser than the mesh, so that a fragment only looks up the fine one
-out float vein;
-out vec3 position, normal, rest, on_shadow;
-out vec4 finger, colour;
+uniform vec3 light_direction[{MOST_LIGHTS}], light_colour[{MOST_LIGHTS}];
+uniform int light_count;
+uniform vec3 sky, ground, tone, palm_tone;
+uniform vec4 amounts;         // mottling, redness, veins, creases
+uniform float seed, gloss;
+out vec4 normal;              // w: how palm-like the skin is
+out vec4 rest;                // w: jitter of creases
+out vec4 on_shadow;           // w: shine
+out vec4 finger;
+out vec3 albedo, soft_light;  // soft light: all but the first light
 flat out vec2 kind;
-out float openness;
 const float NEAR = 0.05, FAR = 6.0;
 
+float line(float distance, float width) {{ float x = distance / width; return exp(-x * x); }}
+
 void main() {{
-    position = in_position; normal = in_normal; rest = in_rest;
-    finger = in_finger; colour = in_colour; kind = in_kind;
-    coarse = textureLod(noise, rest * 3.1 + seed * 1.7, 0.0).rgb - 0.5;
-    middle = textureLod(noise, rest * 9.0 - seed, 0.0).rgb - 0.5;
-    vein = textureLod(noise, rest * vec3(0.9, 1.0, 2.2) + seed * 0.6, 0.0).g - 0.5;
+    vec3 eye = normalize(-in_position);
+    vec3 coarse = textureLod(noise, in_rest * 3.1 + seed * 1.7, 0.0).rgb - 0.5;
+    vec3 middle = textureLod(noise, in_rest * 9.0 - seed, 0.0).rgb - 0.5;
+    float palmar = 0.0, shine = 0.6 * in_colour.a;
+    vec3 wrap = vec3(0.1);
+    albedo = in_colour.rgb;
+    if (in_kind.y < 0.5) {{
+        palmar = smoothstep(-0.15, 0.55, -in_finger.z + 0.25 * coarse.g);
+        float on_finger = smoothstep(-0.1, 0.15, in_finger.y);
+        albedo = mix(tone, palm_tone, palmar * (in_finger.w < -0.5 ? 0.35 : 1.0));
+        albedo *= 1.0 + amounts.x * (0.30 * coarse.r * vec3(0.5, 1.0, 1.0) + 0.28 * middle.g * vec3(0.6, 1.0, 0.9));
+        // Blood near the surface: knuckles, finger tips, heels of the palm.
+        float joint = max(line(in_finger.y, 0.22), max(line(in_finger.y - 1.0, 0.16), line(in_finger.y - 2.0, 0.16)));
+        float blood = (1.0 - palmar) * joint * 0.8 + smoothstep(2.3, 3.0, in_finger.y) * 0.7
+            + palmar * (1.0 - on_finger) * clamp(coarse.b * 2.5, 0.0, 1.0);
+        albedo *= 1.0 - amounts.y * blood * vec3(-0.06, 0.20, 0.16);
+        // Veins on the back of the hand and the forearm.
+        float vein = textureLod(noise, in_rest * vec3(0.9, 1.0, 2.2) + seed * 0.6, 0.0).g - 0.5;
+        float back = (1.0 - palmar) * (1.0 - on_finger);
+        albedo *= 1.0 - amounts.z * back * line(vein, 0.05) * vec3(0.16, 0.07, 0.03);
+        wrap = vec3(0.42, 0.22, 0.16);
+        shine = 0.13 * gloss;
+    }}
     // The share of the sky that spheres over the surface leave open (the form factor of a sphere).
-    openness = 1.0;
+    float openness = 1.0;
     for (int i = 0; i < sphere_count; i++) {{
         vec3 away = spheres[i].xyz - in_position;
         float far = dot(away, away);
         float height = dot(away, in_normal) * inversesqrt(far);
         openness *= 1.0 - clamp(height, 0.0, 1.0) * min(spheres[i].w * spheres[i].w / far, 1.0);
     }}
-    vec4 lit = shadow_matrix * vec4(in_position + 0.002 * in_normal, 1.0);
-    on_shadow = lit.xyz;
+    // Where the sky is closed off, light bounces between surfaces of like colour: skin in gaps glows red.
+    vec3 open = vec3(openness) + (1.0 - openness) * openness * albedo * vec3(1.0, 0.6, 0.5);
+    float rim = 1.0 - max(dot(in_normal, eye), 0.0);
+    soft_light = mix(ground, sky, 0.5 - 0.5 * in_normal.y) * open + 0.15 * shine * sky * openness * rim * rim * rim;
+    for (int i = 1; i < light_count; i++)
+        soft_light += light_colour[i] * max((dot(in_normal, light_direction[i]) + wrap) / (1.0 + wrap), 0.0)
+            * mix(1.0, openness, 0.7);
+    normal = vec4(in_normal, palmar);
+    rest = vec4(in_rest, middle.r);
+    finger = in_finger;
+    kind = in_kind;
+    on_shadow = vec4((shadow_matrix * vec4(in_position + 0.002 * in_normal, 1.0)).xyz, shine);
     float z = in_position.z;
     gl_Position = vec4(camera.x * in_position.x + camera.z * z, camera.y * in_position.y + camera.w * z,
                        ((FAR + NEAR) * z - 2.0 * FAR * NEAR) / (FAR - NEAR), z);
@@ -54,19 +88,16 @@ void main() {{
 """
 
 SURFACE_FRAGMENT: Final = f"""#version 330
-in vec3 position, normal, rest, on_shadow;
-in vec4 finger, colour;
+in vec4 normal, rest, on_shadow, finger;
+in vec3 albedo, soft_light;
 flat in vec2 kind;
-in float openness, vein;
-in vec3 coarse, middle;
 uniform sampler3D noise;
 uniform sampler2DShadow shadow;
+uniform vec4 ray;             // x/z and y/z of a fragment: scale and shift
 uniform vec3 light_direction[{MOST_LIGHTS}], light_colour[{MOST_LIGHTS}];
-uniform int light_count;
-uniform vec3 sky, ground;
-uniform vec3 tone, palm_tone, nail_tone, ring_colour, cloth, second_cloth;
-uniform vec4 amounts;         // mottling, redness, veins, creases
-uniform float gloss, pattern_size, seed;
+uniform vec3 nail_tone, ring_colour, second_cloth;
+uniform vec4 amounts;
+uniform float pattern_size, seed;
 uniform int ring_finger, ring_part, pattern;
 layout(location = 0) out vec4 out_colour;
 layout(location = 1) out uvec2 out_truth;
@@ -82,96 +113,77 @@ float crease(vec2 p, vec3 curve, vec2 ends) {{
 }}
 
 void main() {{
-    vec3 n = normalize(normal), eye = normalize(-position);
-    vec3 albedo = colour.rgb;
-    float shine = 0.0, sharpness = 30.0;
-    vec3 wrap = vec3(0.0);
-    vec3 fine = texture(noise, rest * 26.0 + seed).rgb - 0.5;
+    float z = 1.0 / gl_FragCoord.w;
+    vec3 eye = -normalize(vec3(gl_FragCoord.xy * ray.xy + ray.zw, 1.0));
+    vec3 n = normalize(normal.xyz);
+    vec3 smooth_normal = n, colour = albedo, wrap = vec3(0.1);
+    float shine = on_shadow.w, sharpness = 45.0;
+    vec3 fine = texture(noise, rest.xyz * 26.0 + seed).rgb - 0.5;
     if (kind.y < 0.5) {{
-        float palmar = smoothstep(-0.15, 0.55, -finger.z + 0.25 * coarse.g);
-        float on_finger = smoothstep(-0.1, 0.15, finger.y);
-        albedo = mix(tone, palm_tone, palmar * (finger.w < -0.5 ? 0.35 : 1.0));
-        albedo *= 1.0 + amounts.x * (0.30 * coarse.r * vec3(0.5, 1.0, 1.0) + 0.28 * middle.g * vec3(0.6, 1.0, 0.9)
-                                     + 0.22 * fine.b);
-        // Blood near the surface: knuckles, finger tips, heels of the palm.
-        float joint = max(line(finger.y, 0.22), max(line(finger.y - 1.0, 0.16), line(finger.y - 2.0, 0.16)));
-        float blood = (1.0 - palmar) * joint * 0.8 + smoothstep(2.3, 3.0, finger.y) * 0.7
-            + palmar * (1.0 - on_finger) * clamp(coarse.b * 2.5, 0.0, 1.0);
-        albedo *= 1.0 - amounts.y * blood * vec3(-0.06, 0.20, 0.16);
-        // Veins and tendons on the back of the hand and the forearm.
-        float back = (1.0 - palmar) * (1.0 - on_finger);
-        float bump_vein = amounts.z * back * line(vein, 0.035);
-        albedo *= 1.0 - bump_vein * vec3(0.16, 0.07, 0.03);
-        // Creases: on the inside one at each finger joint, on the outside folds over it.
-        float jitter = 0.05 * middle.r;
-        float inside = palmar * max(max(line(finger.y - 1.0 + jitter, 0.03), line(finger.y - 2.0 + jitter, 0.035)),
-                                    max(line(finger.y - 0.45 + jitter, 0.022), 0.6 * line(finger.y - 1.1 + jitter, 0.022)));
-        float folds = (0.5 + 0.5 * cos((finger.y + 0.6 * jitter) * 75.0)) * (1.0 - palmar) * smoothstep(0.3, 0.9, finger.z)
-            * max(line(finger.y - 1.0, 0.13), 0.7 * line(finger.y - 2.0, 0.09));
-        vec2 p = rest.xz + 0.006 * middle.rb;
-        float lines = crease(p, vec3(-0.030, -0.55, 3.2), vec2(-0.083, -0.042))
-            + crease(p, vec3(0.068, 1.1, 2.2), vec2(-0.076, -0.030))
-            + crease(vec2(p.x, p.y), vec3(0.0145, 0.10, 4.2), vec2(-0.070, -0.012));
-        float creases = inside + 0.7 * folds + lines * palmar * (1.0 - on_finger) + 0.6 * palmar * line(rest.x - 0.006, 0.0012);
-        albedo *= 1.0 - amounts.w * min(creases, 1.0) * vec3(0.34, 0.42, 0.42);
-        n = normalize(n + 0.32 * fine * (0.5 + amounts.w) + 0.25 * middle * amounts.w
-                      + bump_vein * 0.5 * middle + 0.5 * amounts.w * creases * fine.gbr);
+        float palmar = normal.w, jitter = 0.05 * rest.w;
+        // Creases: on the inside at each finger joint and across the palm, on the outside folds over the joints.
+        float creases = 0.0;
+        float along = finger.y + jitter;
+        if (palmar > 0.02 && finger.w > -0.5) {{
+            float fingers = line(along - 1.0, 0.03) + line(along - 2.0, 0.035) + line(along - 0.45, 0.022)
+                + 0.6 * line(along - 1.1, 0.022);
+            vec2 p = rest.xz + 0.006 * rest.w;
+            float lines = crease(p, vec3(-0.030, -0.55, 3.2), vec2(-0.083, -0.042))
+                + crease(p, vec3(0.068, 1.1, 2.2), vec2(-0.076, -0.030))
+                + crease(p, vec3(0.0145, 0.10, 4.2), vec2(-0.070, -0.012)) + 0.6 * line(rest.x - 0.006, 0.0012);
+            creases = palmar * (fingers + lines * (1.0 - smoothstep(-0.1, 0.15, finger.y)));
+        }} else if (finger.z > 0.3)
+            creases = 0.7 * (0.5 + 0.5 * cos((finger.y + 0.6 * jitter) * 75.0)) * smoothstep(0.3, 0.9, finger.z)
+                * max(line(finger.y - 1.0, 0.13), 0.7 * line(finger.y - 2.0, 0.09));
+        colour *= (1.0 + 0.22 * amounts.x * fine.b) * (1.0 - amounts.w * min(creases, 1.0) * vec3(0.34, 0.42, 0.42));
+        n = normalize(n + fine * (0.16 + amounts.w * (0.32 + 0.5 * creases)));
         wrap = vec3(0.42, 0.22, 0.16);
-        shine = gloss * 0.13; sharpness = 14.0;
-        // Nails: a rounded plate on the back of the last bone, a pale moon at its root, a pale free edge.
-        vec2 plate = vec2(finger.x / 0.70, (finger.y - 2.70) / 0.27);
-        float radius = length(max(abs(plate) - vec2(0.35, 0.35), 0.0)) / 0.65;
-        float nail = (1.0 - smoothstep(0.92, 1.04, radius)) * smoothstep(0.05, 0.2, finger.z);
-        float rim = line(radius - 1.02, 0.14) * smoothstep(0.05, 0.2, finger.z) * step(2.2, finger.y);
-        float moon = 1.0 - smoothstep(0.3, 0.5, length(plate - vec2(0.0, -1.0)));
-        vec3 nail_colour = nail_tone * (1.0 + 0.25 * smoothstep(0.62, 0.85, plate.y) + 0.12 * moon);
-        albedo = mix(albedo * (1.0 - 0.35 * rim), nail_colour, nail);
-        n = normalize(mix(n, normalize(normal), nail));
-        shine = mix(shine, 0.30, nail); sharpness = mix(sharpness, 55.0, nail);
-        if (ring_finger >= 0 && int(kind.x) == ring_part && abs(finger.w - float(ring_finger)) < 0.05) {{
+        sharpness = 14.0;
+        if (finger.y > 2.2 && finger.z > 0.0) {{
+            // Nails: a rounded plate on the back of the last bone, a pale moon at its root, a pale free edge.
+            vec2 plate = vec2(finger.x / 0.70, (finger.y - 2.70) / 0.27);
+            float radius = length(max(abs(plate) - 0.35, 0.0)) / 0.65;
+            float upper = smoothstep(0.05, 0.2, finger.z);
+            float nail = (1.0 - smoothstep(0.92, 1.04, radius)) * upper;
+            float moon = 1.0 - smoothstep(0.3, 0.5, length(plate - vec2(0.0, -1.0)));
+            vec3 nail_colour = nail_tone * (1.0 + 0.25 * smoothstep(0.62, 0.85, plate.y) + 0.12 * moon);
+            colour = mix(colour * (1.0 - 0.35 * upper * line(radius - 1.02, 0.14)), nail_colour, nail);
+            n = normalize(mix(n, smooth_normal, nail));
+            shine = mix(shine, 0.30, nail);
+            sharpness = mix(sharpness, 55.0, nail);
+        }}
+        if (int(kind.x) == ring_part && abs(finger.w - float(ring_finger)) < 0.05) {{
             float band = 1.0 - smoothstep(0.055, 0.065, abs(finger.y - 0.62));
-            albedo = mix(albedo, ring_colour, band);
-            shine = mix(shine, 1.2, band); sharpness = mix(sharpness, 40.0, band);
+            colour = mix(colour, ring_colour, band);
+            shine = mix(shine, 1.2, band);
+            sharpness = mix(sharpness, 40.0, band);
             wrap *= 1.0 - band;
         }}
     }} else if (kind.y < 1.5) {{
-        vec3 weave = fine.gbr;
         vec2 q = rest.xz / pattern_size;
         float mark = 0.0;
         if (pattern == 1) mark = smoothstep(0.35, 0.45, abs(fract(q.x) - 0.5) * 2.0 - 0.1);
         if (pattern == 2) mark = 0.5 * step(0.5, fract(q.x)) + 0.5 * step(0.5, fract(q.y));
         if (pattern == 3) mark = 0.35 * (0.5 + 0.5 * sin(q.x * 25.0)) * (0.5 + 0.5 * sin(q.y * 25.0));
-        albedo = mix(cloth, second_cloth, mark) * (1.0 + 0.35 * weave.r);
-        n = normalize(n + 0.5 * weave + 0.4 * coarse);
-        wrap = vec3(0.15);
-    }} else {{
-        albedo *= 1.0 + 0.15 * fine.r;
-        shine = colour.a * 0.6; sharpness = 45.0;
+        colour = mix(colour, second_cloth, mark) * (1.0 + 0.35 * fine.g);
+        n = normalize(n + 0.5 * fine.gbr + 0.4 * rest.w);
     }}
-    // Where the sky is closed off, light bounces between surfaces of like colour: skin in gaps glows red.
-    vec3 open = vec3(openness) + (1.0 - openness) * openness * albedo * vec3(1.0, 0.6, 0.5);
-    vec3 light = mix(ground, sky, 0.5 - 0.5 * n.y) * open;
-    vec3 glints = 0.25 * shine * sky * open * pow(1.0 - max(dot(n, eye), 0.0), 4.0);
-    for (int i = 0; i < light_count; i++) {{
-        vec3 towards = light_direction[i];
-        vec3 lit = vec3(1.0);
-        if (i == 0) {{
-            float reach = 0.0;
-            if (dot(n, towards) > -0.45)
-                reach = 0.5 * (texture(shadow, on_shadow + vec3(0.0015, 0.0006, 0.0))
-                               + texture(shadow, on_shadow - vec3(0.0015, 0.0006, 0.0)));
-            // Red light leaks furthest into the shadow's edge on skin.
-            lit = kind.y < 0.5 ? vec3(mix(reach, sqrt(reach), 0.4), reach, reach) : vec3(reach);
-        }} else lit = vec3(mix(1.0, openness, 0.7));
-        vec3 wrapped = max((dot(n, towards) + wrap) / (1.0 + wrap), 0.0);
-        light += light_colour[i] * wrapped * lit;
-        vec3 half_way = normalize(towards + eye);
-        float grazing = 0.35 + 0.65 * pow(1.0 - max(dot(half_way, eye), 0.0), 3.0);
-        glints += light_colour[i] * lit * shine * grazing * pow(max(dot(n, half_way), 0.0), sharpness)
-            * step(0.0, dot(n, towards));
+    vec3 towards = light_direction[0];
+    float facing = dot(n, towards);
+    vec3 lit = vec3(0.0);
+    if (facing > -0.42) {{
+        float reach = 0.5 * (texture(shadow, on_shadow.xyz + vec3(0.0015, 0.0006, 0.0))
+                             + texture(shadow, on_shadow.xyz - vec3(0.0015, 0.0006, 0.0)));
+        // Red light leaks furthest into the shadow's edge on skin.
+        lit = light_colour[0] * (kind.y < 0.5 ? vec3(mix(reach, sqrt(reach), 0.4), reach, reach) : vec3(reach));
     }}
-    out_colour = vec4(sqrt(clamp((albedo * light + glints) / {LIGHT_RANGE}, 0.0, 1.0)), 1.0);
-    out_truth = uvec2(uint(kind.x + 0.5), uint(clamp(position.z / {DEPTH_STEP}, 0.0, 65534.0)));
+    vec3 light = soft_light + lit * max((facing + wrap) / (1.0 + wrap), 0.0);
+    vec3 half_way = normalize(towards + eye);
+    float grazing = 1.0 - max(dot(half_way, eye), 0.0);
+    vec3 glint = lit * shine * (0.35 + 0.65 * grazing * grazing * grazing) * step(0.0, facing)
+        * exp2(1.4427 * sharpness * (dot(n, half_way) - 1.0));  // a Gaussian lobe, cheaper than a power
+    out_colour = vec4(sqrt(clamp((colour * light + glint) / {LIGHT_RANGE}, 0.0, 1.0)), 1.0);
+    out_truth = uvec2(uint(kind.x + 0.5), uint(clamp(z / {DEPTH_STEP}, 0.0, 65534.0)));
 }}
 """
 
