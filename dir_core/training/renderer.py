@@ -58,6 +58,8 @@ class Renderer:
         gl = self._context
         gl.front_face = "cw"  # rows of the picture go down where OpenGL's go up, which turns every face around
         self._gl = moderngl
+        # Rows run down from the first, so what is counter-clockwise to the eye is clockwise to OpenGL.
+        gl.front_face, gl.cull_face = "cw", "back"
         self._surface: Any = gl.program(shaders.SURFACE_VERTEX, shaders.SURFACE_FRAGMENT)
         self._shadow: Any = gl.program(shaders.SHADOW_VERTEX, shaders.SHADOW_FRAGMENT)
         self._backdrop: Any = gl.program(shaders.BACKDROP_VERTEX, shaders.BACKDROP_FRAGMENT)
