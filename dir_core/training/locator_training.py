@@ -21,6 +21,7 @@ from dir_core.conventions import SIDES
 from dir_core.detection.crop import Crop, cut_out, to_crop
 from dir_core.detection.locator import locate_hands
 from dir_core.detection.palm_detector import ANCHOR_CENTRES, ANCHOR_GRIDS, INPUT_SIDE, WEIGHTS, Palm, find_palms
+from dir_core.errors import SettingsError
 from dir_core.fitting.landmark_places import landmark_places
 from dir_core.training.picture_changes import change_camera
 from dir_core.training.scenes import KINDS
@@ -100,8 +101,17 @@ class LocatorTask:
         return network
 
     def draw_batch(self, random: np.random.Generator, count: int) -> Batch:
-        """`count` samples: `pictures` [N, 3, 192, 192] uint8, `palms` [N, 2, 9, 2] px, `state` [N, 2]."""
+        """`count` samples: `pictures` [N, 3, 192, 192] uint8, `palms` [N, 2, 9, 2] px, `state` [N, 2].
+
+        Raises:
+            SettingsError: a folder has nothing but held-out pictures.
+        """
         sources = [_open_pictures(folder) for folder in self.folders]
+        for folder, pictures in zip(self.folders, sources, strict=True):
+            if len(pictures) <= self.held_out:
+                raise SettingsError(
+                    f"{folder} holds {len(pictures)} pictures, the first {self.held_out} for validation; draw more."
+                )
         shares = np.array([len(pictures) - self.held_out for pictures in sources], float)
         samples = []
         for source in random.choice(len(shares), count, p=shares / shares.sum()):

@@ -8,6 +8,7 @@ import pytest
 from dir_core.detection.crop import Crop
 from dir_core.detection.locator import HandLocator, locate_hands
 from dir_core.detection.palm_detector import ANCHOR_CENTRES, WEIGHTS
+from dir_core.errors import SettingsError
 
 OUTER = Crop(300.0, 200.0, 384.0)  # twice the network's input
 UPRIGHT = np.array([[0, 20], [-10, -14], [-3, -17], [4, -15], [11, -11], [-10, 12], [-15, 3]], float)  # a palm, px
@@ -176,6 +177,12 @@ def test_the_same_seed_draws_the_same_batch(monkeypatch):
     one, two = (task.draw_batch(np.random.default_rng((4, 2, 1)), 3) for _ in range(2))
     assert one["pictures"].shape == (3, 3, 192, 192)
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_too_few_pictures_are_refused(monkeypatch):
+    monkeypatch.setattr(training, "_open_pictures", lambda folder: some_pictures(4))
+    with pytest.raises(SettingsError, match="a holds 4 pictures"):
+        training.LocatorTask((Path("a"),), held_out=4).draw_batch(np.random.default_rng(0), 1)
 
 
 def test_figures_tell_found_from_swapped():
