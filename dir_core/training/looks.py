@@ -223,7 +223,7 @@ def _sample_skin(rng: np.random.Generator, skin: int | None) -> Skin:
 
 def _sample_lights(rng: np.random.Generator) -> tuple[tuple[Light, ...], Colour, Colour]:
     """One to three lights, sky and ground; all in the colours of one scene."""
-    warmth = rng.normal(0.0, 0.12)
+    warmth = rng.uniform(-0.15, 0.15)
     white = np.array([1.0 + warmth, 1.0, 1.0 - warmth])
     key = rng.uniform(0.35, 1.1)
     lights = []
@@ -359,7 +359,7 @@ def _sample_shot(rng: np.random.Generator, motion_blur: bool) -> Shot:
     return Shot(
         exposure=math.exp(rng.normal(0.0, 0.22)),
         contrast=rng.uniform(0.85, 1.2),
-        saturation=rng.uniform(0.75, 1.15),
+        saturation=rng.uniform(0.8, 1.1),
         noise=rng.uniform(0.0, 0.03),
         quality=int(rng.integers(55, 98)) if rng.random() < 0.6 else 0,
         defocus=max(0.0, rng.normal(0.0, 0.0025)),

@@ -47,7 +47,7 @@ void main() {{
     if (in_kind.y < 0.5) {{
         palmar = smoothstep(-0.15, 0.55, -in_finger.z + 0.25 * coarse.g);
         float on_finger = smoothstep(-0.1, 0.15, in_finger.y);
-        albedo = mix(tone, palm_tone, palmar * (in_finger.w < -0.5 ? 0.35 : 1.0));
+        albedo = mix(tone, palm_tone, palmar * (1.0 - 0.7 * smoothstep(-0.005, 0.05, in_rest.x)));
         albedo *= 1.0 + amounts.x * (0.30 * coarse.r * vec3(0.5, 1.0, 1.0) + 0.28 * middle.g * vec3(0.6, 1.0, 0.9));
         // Blood near the surface: knuckles, finger tips, heels of the palm.
         float joint = max(line(in_finger.y, 0.22), max(line(in_finger.y - 1.0, 0.16), line(in_finger.y - 2.0, 0.16)));
@@ -69,8 +69,9 @@ void main() {{
         float height = dot(away, in_normal) * inversesqrt(far);
         openness *= 1.0 - clamp(height, 0.0, 1.0) * min(spheres[i].w * spheres[i].w / far, 1.0);
     }}
+    openness = 0.15 + 0.85 * openness;
     // Where the sky is closed off, light bounces between surfaces of like colour: skin in gaps glows red.
-    vec3 open = vec3(openness) + (1.0 - openness) * openness * albedo * vec3(1.0, 0.6, 0.5);
+    vec3 open = vec3(openness) + (1.0 - openness) * albedo * vec3(0.5, 0.3, 0.25);
     float rim = 1.0 - max(dot(in_normal, eye), 0.0);
     soft_light = mix(ground, sky, 0.5 - 0.5 * in_normal.y) * open + 0.15 * shine * sky * openness * rim * rim * rim;
     for (int i = 1; i < light_count; i++)

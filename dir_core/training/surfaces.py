@@ -25,7 +25,7 @@ SKIN, CLOTH, PLAIN = range(3)
 """Materials."""
 
 COLUMNS: Final = {"position": 3, "normal": 3, "rest": 3, "finger": 4, "colour": 4, "kind": 2}
-"""Floats of a vertex: position and normal in camera axes; `rest` in the axes of a right hand's model, metres;
+"""Floats of a vertex: position and normal in camera axes; `rest` from the wrist in the axes of a right hand's model, metres;
 `finger` (sideways in half finger widths, along in finger bones from the knuckle, how much it looks out of the
 back -1..1, number of the finger); `colour` of what is not skin, then its gloss; `kind` (part, material)."""
 
@@ -35,6 +35,7 @@ _HAND_PARTS: dict[Side, tuple[int, int]] = {"left": (LEFT_HAND, LEFT_ARM), "righ
 _FOREARM = len(JOINTS)  # number of the 17th joint: the wrist, turned with the forearm
 # The skin of a bent wrist is shared by hand and forearm over this stretch behind the wrist joint, metres.
 _WRIST_BLEND = (-0.008, 0.026)
+_RIM_ROUNDING = 0.010  # the last stretch of a hand's mesh, where it closes
 _RING = 24  # vertices around an arm
 _ARM_RINGS = 16
 _ELBOW_RADIUS = 0.041  # of an adult's forearm at its thickest
@@ -149,9 +150,11 @@ class _Limb:
     def arm(self) -> tuple[Array, Array]:
         """The bare forearm from inside the hand's rim to the elbow."""
         start = self._rim[0]
-        places = np.linspace(0.0, 1.0, _ARM_RINGS) * (self.arm_length - start) + start
+        places = np.append(start, np.linspace(start + 0.003, max(self.arm_length, start + 0.02), _ARM_RINGS))
         radii = self._arm_radii(places)
-        radii[0] *= 0.97  # begins under the hand's own skin
+        # Begins under the hand's own skin and then covers the round end of its mesh.
+        radii[0] *= 0.985
+        radii[1:] += 0.0002
         # A round end at the elbow.
         places = np.append(places, self.arm_length + np.array([0.018, 0.03]))
         radii = np.concatenate([radii, radii[-1:] * 0.85, radii[-1:] * 0.4])
@@ -234,8 +237,8 @@ class _Limb:
     def _rim(self) -> tuple[float, Array, Array]:
         """Where the hand's mesh ends behind the wrist (less its rounding), its radii [_RING] and middle [3] there."""
         behind = (self.rest - self.rest_joints[0]) @ self.fixed.back
-        start = behind.max() - 0.012
-        slab = self.rest[np.abs(behind - start) < 0.008] - self.rest_joints[0]
+        start = behind.max() - _RIM_ROUNDING
+        slab = self.rest[np.abs(behind - start) < 0.004] - self.rest_joints[0]
         slab = slab - (slab @ self.fixed.back)[:, None] * self.fixed.back
         middle = 0.5 * (slab.max(axis=0) + slab.min(axis=0))
         # The support of the outline in every direction, turned into a radius by taking the points of that direction.
@@ -264,8 +267,7 @@ class _Limb:
         rows = np.zeros((normals.shape[0], WIDTH), np.float32)
         rows[:, _POSITION] = self.wrist + self.scale * flat.reshape(-1, 3) @ turn.T
         rows[:, _NORMAL] = normals @ turn.T
-        rest = (flat + self.rest_joints[0]).reshape(-1, 3)
-        rows[:, _REST] = rest * ([1, 1, 1] if self.side == "right" else [-1, 1, 1])
+        rows[:, _REST] = flat.reshape(-1, 3) * ([1, 1, 1] if self.side == "right" else [-1, 1, 1])
         rows[:, _FINGER] = (0.0, -2.0, 0.0, -1.0)
         rows[:, _FINGER.start + 2] = normals @ self._back_of_hand
         rows[:, _COLOUR] = colour
@@ -311,7 +313,7 @@ def _fixed_hand(model: HandModel) -> _Hand:
     corners = rest[faces]
     normals = _unit(gather @ np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]))
     rows = np.zeros((len(rest), WIDTH), np.float32)
-    rows[:, _REST] = rest * ([1, 1, 1] if model.side == "right" else [-1, 1, 1])
+    rows[:, _REST] = (rest - joints[0]) * ([1, 1, 1] if model.side == "right" else [-1, 1, 1])
     rows[:, _FINGER] = _finger_places(model, normals)
     rows[:, _KIND] = _HAND_PARTS[model.side][0], SKIN
     return _Hand(rows, weights, gather, faces, back)
