@@ -165,6 +165,8 @@ def fit_hands(
     """
     sighting = Sighting(tracks, time, models, camera_matrix, hand_length, shape)
     hands = fit_sighting(sighting, cutoffs, lambda cutoff: pose_hands(sighting, cutoff))
+    if sighting.meeting is None:
+        return hands
     confidence = {side: trust(track) for side, track in tracks.items()}
     # Here, not in `fit_sighting`: what a clean-up pushes apart is its user's choice.
     parted = separate_hands(hands, models, camera_matrix, confidence, time, fingers=False)
