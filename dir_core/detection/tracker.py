@@ -74,7 +74,7 @@ _PARTED_TIME = 0.35  # seconds after parting in which the sides are checked
 _SURE_EVIDENCE = 10.0  # frames of sure handedness: what two hands must differ by to be told apart without the locator
 _LOCATOR_EVIDENCE = 2.0  # what one answer about both sides counts, in frames of sure handedness
 _AROUND = 1.3  # square that the locator searches, in widths of both crops
-_MIN_TRUST_NEW = 0.3  # for a hand that begins
+_MIN_TRUST_ALONE = 0.3  # for hands that only the network for two hands sees
 
 _TOUCH_CONFIDENCE = 0.5
 _OUTSIDE_CONFIDENCE = 0.3
@@ -272,10 +272,13 @@ class HandTracker:
         """Look for every hand by itself; those that are still there."""
         seen = self._locate(image, [track.crop for track in self._tracks])
         kept = []
-        for track, first in zip(self._tracks, seen, strict=True):
+        for track, first, right in zip(self._tracks, seen, self._looks_right(), strict=True):
             doubted = track.doubted + 1 if first.presence < _DOUBTED_PRESENCE else 0
             # A hand may stay half hidden for long: after a few frames look only now and then.
             landmarks = self._look_again(image, track, first) if doubted in (1, 2, 3) or doubted % 4 == 1 else first
+            if landmarks.presence < _MIN_PRESENCE and self._two_hands:
+                near = self._near_networks[0].locate(image, track.crop, right)
+                landmarks = near if self._is_sure(near, right) else landmarks
             if landmarks.presence < _MIN_PRESENCE or not is_usable(next_crop(landmarks), image):
                 self._losses.append(_Loss(track, time))
             else:
@@ -418,15 +421,16 @@ class HandTracker:
     def _look_where_located(
         self, image: Array, expected: list[HandLandmarks], seen: list[HandLandmarks], right: list[bool]
     ) -> list[HandLandmarks]:
-        """What is seen where the locator puts the hands, if that is elsewhere and trusted more."""
+        """What is seen where the locator puts the hands, or else palms are, if that is elsewhere and trusted more."""
         located = self._locator.locate(image, _around([track.crop for track in self._tracks]))
         better = list(seen)
         for hand in (0, 1):
             palm = located.right if right[hand] else located.left
-            if palm and is_usable(palm.crop, image) and is_elsewhere(palm, seen[hand], expected[1 - hand]):
-                again = self._near_networks[0].locate(image, palm.crop, right[hand])
-                if trust(again, right[hand]) > trust(seen[hand], right[hand]):
-                    better[hand] = again
+            for found in [palm] if palm else self._find_palms(image):
+                if is_usable(found.crop, image) and is_elsewhere(found, seen[hand], expected[1 - hand]):
+                    again = self._near_networks[0].locate(image, found.crop, right[hand])
+                    if trust(again, right[hand]) > trust(better[hand], right[hand]):
+                        better[hand] = again
         return better
 
     # --- sides of hands that touched ---
@@ -541,9 +545,14 @@ class HandTracker:
                 continue
             seen = self._near_networks[0].locate(image, palm.crop, right)
             crop = next_crop(seen)
-            sure = seen.presence >= _MIN_PRESENCE_RESCUE and trust(seen, right) >= _MIN_TRUST_NEW
-            if sure and is_usable(crop, image) and not any(is_same_place(seen, track.seen) for track in self._tracks):
+            new = not any(is_same_place(seen, track.seen) for track in self._tracks)
+            if new and self._is_sure(seen, right) and is_usable(crop, image):
                 self._begin(crop, seen, time, _LOCATOR_EVIDENCE * (1.0 if right != self.mirrored else -1.0))
+
+    @staticmethod
+    def _is_sure(seen: HandLandmarks, right: bool) -> bool:
+        """Whether the network for two hands alone is reason enough to follow a hand."""
+        return seen.presence >= _MIN_PRESENCE_RESCUE and trust(seen, right) >= _MIN_TRUST_ALONE
 
     def _begin(self, crop: Crop, seen: HandLandmarks, time: float, evidence: float = 0.0) -> None:
         near = [loss for loss in self._losses if time - loss.time < _RESUME_TIME and is_near(crop, loss.track.crop)]
