@@ -34,7 +34,7 @@ _LANDMARK_NOISE = 0.006  # metres, nominal for the smoother
 _PALM = [0, 5, 9, 13, 17]  # key points that move with the wrist
 _PIXEL_NOISE = 0.02  # of the hand: not what pixels jitter, but what bones of the model are longer or shorter
 _STEPS = 4  # more of them move the joints by less than the landmarks err, and make real clips less calm
-_DOUBT = 2  # power of the confidence where hands overlap; on synthetic clips better than 1, 1.5 and 3
+_DOUBT = 1  # power of the confidence of what is hidden, on top of its own; on synthetic clips better than 0.5 and 2
 _RUN_UP = 1.0  # seconds around an overlap that the smoother looks at there
 _GAP_TRUST = 0.5  # weight of landmarks that were carried across a gap
 
@@ -361,13 +361,15 @@ def _turn_between(start: Array, end: Array, share: Array) -> Array:
 
 
 def _doubt_hidden(track: HandLandmarkTrack, rows: Array) -> HandLandmarkTrack:
-    """Some frames of a track, in which key points that are hidden say little.
+    """Some frames of a track, in which key points that are less sure than the frame's best say little.
 
-    A confidence is the chance to be near; what is nowhere near has no say in a least-squares fit, however little.
+    A confidence is the chance to be near; what is nowhere near has no say in a least-squares fit, however little. Among
+    the frames each keeps its weight: else the smoother would believe any that follows an overlap.
     """
-    return HandLandmarkTrack(
-        track.keypoints_2d[rows], track.keypoints_3d[rows], track.confidence[rows] ** _DOUBT, track.observed[rows]
-    )
+    confidence = track.confidence[rows]
+    best = np.maximum(confidence.max(axis=1, keepdims=True), 1e-9)
+    doubted = confidence * (confidence / best) ** _DOUBT
+    return HandLandmarkTrack(track.keypoints_2d[rows], track.keypoints_3d[rows], doubted, track.observed[rows])
 
 
 def _extent(pixels: Array) -> float:
