@@ -100,6 +100,15 @@ class Item:
     gloss: float
 
 
+@dataclass(frozen=True)
+class Body:
+    """The person behind the hands in a webcam's view: colours, and how far the head is to the side, metres."""
+
+    shirt: Colour
+    hair: Colour
+    lean: float
+
+
 @dataclass(frozen=True, eq=False)
 class Backdrop:
     """What is behind: a gradient from `top` to `bottom` with `grain`, and soft shapes [N, SHAPE_FIELDS] on it.
@@ -156,6 +165,7 @@ class Look:
     sleeve: Sleeve | None
     band: Band | None
     item: Item | None
+    body: Body | None
     backdrop: Backdrop
     shot: Shot
 
@@ -171,20 +181,21 @@ def sample_look(
         skin: number of a tone in SKIN_TONES; None takes any tone and those between them.
         motion_blur: whether the camera may smear what moves.
     """
-    body = _sample_skin(rng, skin)
     sleeve = _sample_sleeve(rng)
-    cloth = sleeve.colour if sleeve else _any_colour(rng)
+    shirt = sleeve.colour if sleeve else _any_colour(rng)
+    hair = _colour(np.array(_any_colour(rng)) * 0.25)
     lights, sky, ground = _sample_lights(rng)
     return Look(
         seed=int(rng.integers(2**31)),
-        skin=body,
+        skin=_sample_skin(rng, skin),
         lights=lights,
         sky=sky,
         ground=ground,
         sleeve=sleeve,
         band=_sample_band(rng) if rng.random() < 0.25 else None,
         item=_sample_item(rng) if rng.random() < 0.25 else None,
-        backdrop=_sample_backdrop(rng, view, body, cloth),
+        body=Body(shirt, hair, rng.normal(0.0, 0.03)) if view == "webcam" else None,
+        backdrop=_sample_backdrop(rng, view),
         shot=_sample_shot(rng, motion_blur),
     )
 
@@ -231,11 +242,14 @@ def _sample_lights(rng: np.random.Generator) -> tuple[tuple[Light, ...], Colour,
         # Lamps and windows are above, to the side or behind the camera, seldom behind the hands.
         towards = np.array([rng.uniform(-1, 1), rng.uniform(-1.0, 0.15), rng.uniform(-1.0, 0.25)])
         tint = white * (1.0 + rng.normal(0.0, 0.06) * np.array([1.0, 0.0, -1.0]))
-        lights.append(Light(_colour(towards / np.linalg.norm(towards)), tuple(strength * tint)))
+        lights.append(Light(_colour(towards / np.linalg.norm(towards)), _colour(strength * tint)))
     ambient = rng.uniform(0.2, 0.55)
     sky = ambient * white * rng.uniform(0.9, 1.2)
     ground = ambient * white * rng.uniform(0.35, 0.9) * np.array([1.05, 1.0, 0.92])
-    return tuple(lights), _colour(sky), _colour(ground)
+    # A camera meters: whatever the lights are, a white thing that faces some of them comes out near white.
+    meter = 1.1 / (ambient + 0.75 * sum(max(light.colour) for light in lights))
+    metered = tuple(Light(light.direction, _colour(meter * np.array(light.colour))) for light in lights)
+    return metered, _colour(meter * sky), _colour(meter * ground)
 
 
 def _sample_sleeve(rng: np.random.Generator) -> Sleeve | None:
@@ -289,7 +303,7 @@ def _sample_item(rng: np.random.Generator) -> Item:
     )
 
 
-def _sample_backdrop(rng: np.random.Generator, view: View, skin: Skin, cloth: Colour) -> Backdrop:
+def _sample_backdrop(rng: np.random.Generator, view: View) -> Backdrop:
     shapes: list[Array] = []
     wall = np.array(_any_colour(rng)) * 0.5 + rng.uniform(0.1, 0.5)
     top, bottom = wall, wall * rng.uniform(0.5, 1.2)
@@ -318,8 +332,6 @@ def _sample_backdrop(rng: np.random.Generator, view: View, skin: Skin, cloth: Co
                 rng.uniform(1, 12),
             )
         )
-    if view == "webcam" and rng.random() < 0.6:
-        shapes += _person(rng, np.array(skin.tone), np.array(cloth))
     return Backdrop(
         top=_colour(top),
         bottom=_colour(bottom),
@@ -327,22 +339,6 @@ def _sample_backdrop(rng: np.random.Generator, view: View, skin: Skin, cloth: Co
         grain_scale=math.exp(rng.uniform(0, 2.5)),
         shapes=np.array(shapes[:MOST_SHAPES], np.float32),
     )
-
-
-def _person(rng: np.random.Generator, tone: Array, cloth: Array) -> list[Array]:
-    """Trunk, neck, head and hair of the person whose hands are seen, as large as a webcam shows them."""
-    size = rng.uniform(0.5, 1.3)
-    x, y = rng.normal(0, 0.35), rng.uniform(-0.6, 0.3)
-    soft = rng.uniform(0.01, 0.05)
-    shade, hair = tone * rng.uniform(0.45, 0.8), np.array(_any_colour(rng)) * 0.25
-    return [
-        _shape((x, y + 1.55 * size), (0.78 * size, 1.1 * size), 0.0, 0.55, soft, cloth * 0.7, 0.4, 3),
-        _shape((x, y + 0.42 * size), (0.13 * size, 0.22 * size), 0.0, 0.6, soft, shade * 0.7, 0.1, 3),
-        _shape((x, y - 0.08 * size), (0.29 * size, 0.37 * size), 0.0, 1.0, soft, hair, 0.4, 8),
-        _shape((x, y + 0.03 * size), (0.24 * size, 0.33 * size), 0.0, 1.0, soft, shade, 0.2, 4),
-        *(_shape((x + s * 0.09 * size, y), (0.035 * size, 0.015 * size), 0, 1.0, soft, shade * 0.25, 0, 1) for s in (-1, 1)),
-        _shape((x, y + 0.19 * size), (0.07 * size, 0.018 * size), 0.0, 1.0, soft, shade * [0.7, 0.4, 0.4], 0.0, 1),
-    ]  # fmt: skip
 
 
 def _shape(  # noqa: PLR0917 - the columns of a row, in their order
@@ -357,7 +353,7 @@ def _sample_shot(rng: np.random.Generator, motion_blur: bool) -> Shot:
         angle, length = rng.uniform(0, math.pi), rng.uniform(0.005, 0.035)
         smear = (length * math.cos(angle), length * math.sin(angle))
     return Shot(
-        exposure=math.exp(rng.normal(0.0, 0.22)),
+        exposure=math.exp(rng.normal(0.0, 0.2)),
         contrast=rng.uniform(0.85, 1.2),
         saturation=rng.uniform(0.8, 1.1),
         noise=rng.uniform(0.0, 0.03),

@@ -19,7 +19,7 @@ from dir_core.hand_model import HandModel
 from dir_core.training import shaders
 from dir_core.training.looks import Look, Pattern
 from dir_core.training.surfaces import COLUMNS, Scene, build_scene
-from dir_core.training.two_hands import BACKGROUND, LEFT_ARM, LEFT_HAND, RIGHT_ARM, RIGHT_HAND, Picture, TwoHands
+from dir_core.training.two_hands import LEFT_ARM, LEFT_HAND, RIGHT_ARM, RIGHT_HAND, Picture, TwoHands
 
 Array = NDArray[Any]
 
@@ -30,7 +30,8 @@ _FINER = 1.34
 _SUB_FRAMES = 4
 _STILL = 0.75  # pixels that a surface may move during the exposure before that is drawn
 # A joint lies this far under its own skin at most, metres; of anything else even a hair in front hides it.
-_OWN_DEPTH = 0.020
+_OWN_DEPTH = np.full(21, 0.020)
+_OWN_DEPTH[:2] = 0.035, 0.025  # the wrist and the thumb's root from the side
 _OTHER_DEPTH = 0.003
 _PATTERNS: dict[Pattern, int] = {"plain": 0, "stripes": 1, "checks": 2, "knit": 3}
 _GRAIN_PLACES = 1 << 18
@@ -65,6 +66,7 @@ class Renderer:
         self._backdrop: Any = gl.program(shaders.BACKDROP_VERTEX, shaders.BACKDROP_FRAGMENT)
         self._shadow_map: Any = gl.depth_texture((_SHADOW_SIZE, _SHADOW_SIZE))
         self._shadow_map.compare_func = "<="
+        self._shadow_map.repeat_x = self._shadow_map.repeat_y = False
         self._shadow_target: Any = gl.framebuffer(depth_attachment=self._shadow_map)
         self._noise: Any = gl.texture3d((_NOISE_SIZE,) * 3, 4, _smooth_noise().tobytes())
         self._noise.filter = (moderngl.LINEAR, moderngl.LINEAR)
@@ -181,7 +183,7 @@ class Renderer:
         columns = ((np.arange(width) + 0.5) * fine[0] / width).astype(np.intp)
         truth = truth[rows[:, None], columns]
         parts = truth[..., 0].astype(np.uint8)
-        depth = np.where(parts == BACKGROUND, np.float32(np.inf), truth[..., 1] * np.float32(shaders.DEPTH_STEP))
+        depth = np.where(truth[..., 1] == 0, np.float32(np.inf), truth[..., 1] * np.float32(shaders.DEPTH_STEP))
         return light, parts, depth
 
     def _upload(self, scene: Scene) -> None:
@@ -349,7 +351,7 @@ def _line_kernel(smear: Array) -> Array:
     half = int(np.ceil(np.abs(smear).max() / 2)) + 1
     kernel = np.zeros((2 * half + 1, 2 * half + 1), np.float32)
     start, end = ((half + sign * smear / 2) * 16 for sign in (-1, 1))
-    first, last = (tuple(int(round(value)) for value in point) for point in (start, end))
+    first, last = (tuple(round(value) for value in point) for point in (start, end))
     cv2.line(kernel, first, last, 1.0, 1, cv2.LINE_AA, 4)
     return kernel / kernel.sum()
 
@@ -374,7 +376,11 @@ def _shadow_matrix(scene: Scene, towards: Array) -> bytes:
     # Rows: across, down, and away from the light.
     axes = np.stack([x, np.cross(-towards, x), -towards])
     places = points @ axes.T.astype(np.float32)
+    # Across, the map holds what the spheres fill and a rim: shadows far up the sleeves do not matter.
+    filled = scene.spheres[:, :3] @ axes.T.astype(np.float32) if len(scene.spheres) else places
     low, high = places.min(axis=0) - 0.01, places.max(axis=0) + 0.01
+    low[:2] = np.maximum(low[:2], filled[:, :2].min(axis=0) - 0.05)
+    high[:2] = np.minimum(high[:2], filled[:, :2].max(axis=0) + 0.05)
     matrix = np.eye(4, dtype=np.float32)
     matrix[:3, :3] = axes / (high - low)[:, None]
     matrix[:3, 3] = -low / (high - low)

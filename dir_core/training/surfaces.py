@@ -16,8 +16,8 @@ from dir_core.conventions import JOINT_PARENTS, JOINTS, KEYPOINT_SOURCES, SIDES,
 from dir_core.degrees_of_freedom import FINGER_JOINTS
 from dir_core.hand_model import HandModel
 from dir_core.rotations import to_matrix
-from dir_core.training.looks import Band, Item, Look, Sleeve
-from dir_core.training.two_hands import LEFT_ARM, LEFT_HAND, OBJECT, RIGHT_ARM, RIGHT_HAND, TwoHands
+from dir_core.training.looks import Band, Body, Colour, Form, Item, Look, Sleeve
+from dir_core.training.two_hands import BACKGROUND, LEFT_ARM, LEFT_HAND, OBJECT, RIGHT_ARM, RIGHT_HAND, TwoHands, View
 
 Array = NDArray[Any]
 
@@ -25,7 +25,7 @@ SKIN, CLOTH, PLAIN = range(3)
 """Materials."""
 
 COLUMNS: Final = {"position": 3, "normal": 3, "rest": 3, "finger": 4, "colour": 4, "kind": 2}
-"""Floats of a vertex: position and normal in camera axes; `rest` from the wrist in the axes of a right hand's model, metres;
+"""Floats of a vertex: position and normal in camera axes; `rest` from the wrist in a right hand's model axes, metres;
 `finger` (sideways in half finger widths, along in finger bones from the knuckle, how much it looks out of the
 back -1..1, number of the finger); `colour` of what is not skin, then its gloss; `kind` (part, material)."""
 
@@ -35,6 +35,10 @@ _HAND_PARTS: dict[Side, tuple[int, int]] = {"left": (LEFT_HAND, LEFT_ARM), "righ
 _FOREARM = len(JOINTS)  # number of the 17th joint: the wrist, turned with the forearm
 # The skin of a bent wrist is shared by hand and forearm over this stretch behind the wrist joint, metres.
 _WRIST_BLEND = (-0.008, 0.026)
+# Shoulders of an adult in the axes of a camera at the eyes that looks down at the hands, metres.
+_OWN_SHOULDERS: dict[Side, Array] = {"left": np.array([-0.18, 0.16, -0.12]), "right": np.array([0.18, 0.16, -0.12])}
+_UPPER_ARM = 0.28
+_HALF_SHOULDERS = 0.17
 _RIM_ROUNDING = 0.010  # the last stretch of a hand's mesh, where it closes
 _RING = 24  # vertices around an arm
 _ARM_RINGS = 16
@@ -83,12 +87,12 @@ def build_scene(hands: TwoHands, frame: int, models: Mapping[Side, HandModel], l
         faces.append(corners + count)
         count += len(rows)
 
-    for number, side in enumerate(SIDES):
-        if not hands.present[number]:
-            continue
-        limb = _Limb(hands, frame, number, models[side])
+    limbs = [_Limb(hands, frame, number, models[side]) for number, side in enumerate(SIDES) if hands.present[number]]
+    for limb in limbs:
+        side = limb.side
         add(limb.hand(), limb.fixed.faces)
         add(*limb.arm())
+        add(*limb.upper_arm(look.sleeve))
         if look.sleeve is not None:
             add(*limb.sleeve(look.sleeve, look.seed))
         if look.band is not None and look.band.side == side:
@@ -100,6 +104,9 @@ def build_scene(hands: TwoHands, frame: int, models: Mapping[Side, HandModel], l
                 )
             )
         spheres.append(limb.spheres())
+    if hands.view == "webcam" and look.body is not None and limbs:
+        for rows, corners in _person(look.body, look.skin.tone, limbs, np.concatenate(spheres)):
+            add(rows, corners)
     if look.item is not None and not look.item.held:
         middle = hands.translation[frame][hands.present].mean(axis=0) if hands.present.any() else np.array([0, 0, 0.6])
         add(*_item(look.item, middle + look.item.offset, np.eye(3)))
@@ -131,6 +138,8 @@ class _Limb:
         to_elbow = np.asarray(hands.elbow[frame, number], np.float64) - self.wrist
         self.arm_length = float(np.linalg.norm(to_elbow)) / self.scale
         self.turns[_FOREARM] = _turn_between(self.turns[0] @ self.fixed.back, to_elbow) @ self.turns[0]
+        to_shoulder = _shoulder_direction(hands.view, self.side, hands.elbow[frame, number])
+        self.upper_turn = _turn_between(to_elbow, to_shoulder) @ self.turns[_FOREARM]
 
     def hand(self) -> Array:
         """Rows of the skinned hand."""
@@ -160,6 +169,27 @@ class _Limb:
         radii = np.concatenate([radii, radii[-1:] * 0.85, radii[-1:] * 0.4])
         return self._tube(places, radii, SKIN, (0.0, 0.0, 0.0, 0.0))
 
+    def shoulder(self) -> Array:
+        """The end of the upper arm, camera axes."""
+        elbow = self.wrist + self.scale * self.arm_length * (self.turns[_FOREARM] @ self.fixed.back)
+        return elbow + self.scale * _UPPER_ARM * (self.upper_turn @ self.fixed.back)
+
+    def upper_arm(self, sleeve: Sleeve | None) -> tuple[Array, Array]:
+        """From the elbow towards the shoulder, clothed where there is a sleeve."""
+        places = np.array([-0.036, -0.03, -0.018, 0.0, 0.05, 0.15, _UPPER_ARM])
+        shares = np.array([0.05, 0.5, 0.85, 1.0, 1.0, 1.1, 1.25])
+        radius = _ELBOW_RADIUS + (sleeve.looseness if sleeve else 0.0)
+        radii = np.repeat(radius * shares[:, None], _RING, axis=1)
+        material, colour = (CLOTH, (*sleeve.colour, 0.0)) if sleeve else (SKIN, (0.0, 0.0, 0.0, 0.0))
+        rows, faces = self._tube(places, radii, material, colour)
+        # As if it went on from the wrist; it goes on from the elbow, another way.
+        forearm = self.turns[_FOREARM]
+        elbow = self.wrist + self.scale * self.arm_length * (forearm @ self.fixed.back)
+        bend = (self.upper_turn @ forearm.T).astype(np.float32)
+        rows[:, _POSITION] = (rows[:, _POSITION] - self.wrist) @ bend.T + elbow
+        rows[:, _NORMAL] = rows[:, _NORMAL] @ bend.T
+        return rows, faces
+
     def sleeve(self, sleeve: Sleeve, seed: int) -> tuple[Array, Array]:
         """A sleeve from behind the wrist over the elbow, with folds and a rim."""
         start = max(self._rim[0] - 0.01, sleeve.start)
@@ -178,7 +208,7 @@ class _Limb:
         start = max(band.start, self._rim[0] + 0.002)
         places = start + band.width * np.array([0.0, 0.0, 0.15, 0.5, 0.85, 1.0, 1.0])
         inner = self._arm_radii(places)
-        rise = np.array([0.0, 0.001, 0.0022, 0.0025, 0.0022, 0.001, 0.0])[:, None]
+        rise = np.array([0.0, 0.002, 0.0032, 0.0035, 0.0032, 0.002, 0.0])[:, None]
         rows, faces = self._tube(places, inner + rise, PLAIN, (*band.strap, 0.4))
         if band.case is not None:
             behind = np.repeat((self._ring @ self._back_of_hand)[None], len(places), axis=0).ravel() > 0.85
@@ -351,51 +381,91 @@ def _finger_places(model: HandModel, normals: Array) -> Array:
     return np.stack([sideways / half[finger], along, dorsal, finger.astype(np.float64)], axis=1)
 
 
+def _person(body: Body, skin: Colour, limbs: list[_Limb], filled: Array) -> list[tuple[Array, Array]]:
+    """Trunk, neck, head and hair behind hands that the spheres [M, 4] fill, where their shoulders are."""
+    inward = {"left": -_HALF_SHOULDERS, "right": _HALF_SHOULDERS}
+    chest = np.mean([limb.shoulder() + [inward[limb.side], 0.0, 0.0] for limb in limbs], axis=0)
+    chest[2] = max(chest[2], filled[:, 2].max() + 0.16)  # never swallows a hand
+    head = chest + [body.lean, -0.24, -0.02]
+    lumps = (
+        (chest + [0.0, 0.24, 0.0], (0.19, 0.30, 0.11), body.shirt),
+        (chest + [0.0, 0.02, 0.02], (0.17, 0.07, 0.08), body.shirt),
+        (chest + [0.0, -0.08, 0.02], (0.05, 0.10, 0.05), skin),
+        (head, (0.072, 0.105, 0.09), skin),
+        (head + [0.0, -0.025, 0.025], (0.08, 0.105, 0.095), body.hair),
+        *((head + [x, -0.01, -0.082], (0.014, 0.006, 0.006), body.hair) for x in (-0.03, 0.03)),
+        (head + [0.0, 0.02, -0.088], (0.012, 0.02, 0.016), skin),
+        (head + [0.0, 0.055, -0.078], (0.024, 0.007, 0.008), (0.6 * skin[0], 0.35 * skin[1], 0.35 * skin[2])),
+    )
+    surfaces = []
+    for centre, size, colour in lumps:
+        rows, faces = _solid("sphere", np.array(size), centre, np.eye(3))
+        rows[:, _COLOUR] = (*colour, 0.0)
+        rows[:, _KIND] = BACKGROUND, PLAIN
+        surfaces.append((rows, faces))
+    return surfaces
+
+
 def _item(item: Item, place: Array, turn: Array) -> tuple[Array, Array]:
     """Rows and faces of an object at `place`, its axes those of `turn` and then its own."""
-    points, faces = _UNIT_FORMS[item.form]
-    turn = turn @ to_matrix(np.array(item.turn)[None])[0]
-    corners = (points * np.array(item.size))[faces].reshape(-1, 3, 3)
-    flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    if item.form == "box":
-        normals = np.repeat(_unit(flat), 3, axis=0)
-        vertices = corners.reshape(-1, 3)
-        faces = np.arange(len(vertices), dtype=np.int32).reshape(-1, 3)
-    else:
-        vertices = points * np.array(item.size)
-        sums = np.zeros_like(vertices)
-        for corner in range(3):
-            np.add.at(sums, faces[:, corner], flat)
-        normals = _unit(sums)
-    rows = np.zeros((len(vertices), WIDTH), np.float32)
-    rows[:, _POSITION] = vertices @ turn.T + place
-    rows[:, _NORMAL] = normals @ turn.T
-    rows[:, _REST] = vertices
+    rows, faces = _solid(item.form, np.array(item.size), place, turn @ to_matrix(np.array(item.turn)[None])[0])
     rows[:, _COLOUR] = (*item.colour, item.gloss)
     rows[:, _KIND] = OBJECT, PLAIN
     return rows, faces
 
 
-def _revolved(outline: Array) -> tuple[Array, Array]:
-    """A body of revolution about z: points and faces of an outline [K, 2] of radius and z, from low to high."""
+def _solid(form: Form, size: Array, place: Array, turn: Array) -> tuple[Array, Array]:
+    """Rows and faces of a simple body of half size [3] whose middle is `place` and whose axes are those of `turn`."""
+    points, normals, faces = _UNIT_FORMS[form]
+    rows = np.zeros((len(points), WIDTH), np.float32)
+    rows[:, _POSITION] = (points * size) @ turn.T + place
+    rows[:, _NORMAL] = _unit(normals / size) @ turn.T
+    rows[:, _REST] = points * size
+    return rows, faces
+
+
+def _revolved(outline: Array, normals: Array) -> tuple[Array, Array, Array]:
+    """A body of revolution about z, from low to high: points, normals, faces of [K, 2] radius and z of both."""
     angle = np.linspace(0, 2 * np.pi, _RING, endpoint=False)
     circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    points = np.concatenate([np.c_[radius * circle, np.full(_RING, z)] for radius, z in outline])
-    return points, _tube_faces(len(outline))
+    points, outwards = (
+        np.concatenate([np.c_[radius * circle, np.full(_RING, z)] for radius, z in rows]) for rows in (outline, normals)
+    )
+    return points, outwards, _tube_faces(len(outline))
 
 
-def _unit_box() -> tuple[Array, Array]:
-    points = np.array([[x, y, z] for x in (-1.0, 1.0) for y in (-1.0, 1.0) for z in (-1.0, 1.0)])
-    quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
-    return points, np.array([tri for a, b, c, d in quads for tri in ((a, b, c), (a, c, d))], np.int32)
+def _unit_box() -> tuple[Array, Array, Array]:
+    """A box of half size 1 with its own corners for every side: points, normals and faces."""
+    points, normals, faces = [], [], []
+    for axis in range(3):
+        for sign in (-1.0, 1.0):
+            out = sign * np.eye(3)[axis]
+            u = np.roll(np.eye(3)[axis], 1)
+            v = np.cross(out, u)
+            first = len(points)
+            points += [out + a * u + b * v for a, b in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
+            normals += [out] * 4
+            faces += [(first, first + 1, first + 2), (first, first + 2, first + 3)]
+    return np.array(points), np.array(normals), np.array(faces, np.int32)
 
 
 _LATITUDES = np.linspace(-np.pi / 2, np.pi / 2, 12)
-_UNIT_FORMS = {
-    "sphere": _revolved(np.stack([np.cos(_LATITUDES), np.sin(_LATITUDES)], axis=1)),
-    "cylinder": _revolved(np.array([[0.0, -1.0], [0.96, -1.0], [1.0, -0.98], [1.0, 0.98], [0.96, 1.0], [0.0, 1.0]])),
+_MERIDIAN = np.stack([np.cos(_LATITUDES), np.sin(_LATITUDES)], axis=1)
+_UNIT_FORMS: dict[Form, tuple[Array, Array, Array]] = {
+    "sphere": _revolved(_MERIDIAN, _MERIDIAN),
+    "cylinder": _revolved(
+        np.array([[0.0, -1], [1.0, -1], [1.0, -1], [1.0, 1], [1.0, 1], [0.0, 1]]),
+        np.array([[0.0, -1], [0.0, -1], [1.0, 0], [1.0, 0], [0.0, 1], [0.0, 1]]),
+    ),
     "box": _unit_box(),
 }
+
+
+def _shoulder_direction(view: View, side: Side, elbow: Array) -> Array:
+    """From an elbow to its shoulder: under the camera in one's own view, else up and away from the camera."""
+    if view == "egocentric":
+        return _OWN_SHOULDERS[side] - np.asarray(elbow, np.float64)
+    return np.array([-0.25 if side == "left" else 0.25, -0.75, 0.6])
 
 
 def _turn_between(start: Array, end: Array) -> Array:
