@@ -28,10 +28,10 @@ _LOCATED = np.array([0, 5, 9, 13, 17, 1, 2])  # which key points the seven of a 
 _NEAR, _FREE = 0.5, 0.9
 
 _HALF_LIFE = 0.3  # seconds in which a prediction loses half of its confidence
-_RELATIVE_HALF_LIFE = 0.25  # seconds in which a hidden hand loses half of its motion relative to the other one
+_RELATIVE_HALF_LIFE = 0.15  # seconds in which a hidden hand loses half of its motion relative to the other one
 _RIDING_SPEED = 1.5  # hand scales a second; a hidden hand that moved slower against the other one turns with it
 _LONGEST_STEP = 0.1  # seconds over which a motion is extrapolated at most
-_SMOOTHING = 0.5  # share of the last frame in the velocity
+_SMOOTHING = 0.4  # share of the last frame in the velocity
 
 _MIN_PRESENCE = 0.5
 _MIN_TRUST = 0.08  # below it nothing was seen
