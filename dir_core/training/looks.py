@@ -1,4 +1,4 @@
-"""How a synthetic picture looks: skin, lights, clothes, objects, background and camera, sampled once per picture or clip.
+"""How a synthetic picture looks: skin, lights, clothes, objects, background, camera; sampled once a picture or clip.
 
 Colours are linear light, 0..1. Nothing here depends on the poses, so a look can be kept over a clip.
 """

@@ -17,7 +17,7 @@ from dir_core.conventions import SIDES, Side
 from dir_core.errors import RendererError
 from dir_core.hand_model import HandModel
 from dir_core.training import shaders
-from dir_core.training.looks import Look, Pattern
+from dir_core.training.looks import MOST_SHAPES, SHAPE_FIELDS, Look, Pattern
 from dir_core.training.surfaces import COLUMNS, Scene, build_scene
 from dir_core.training.two_hands import LEFT_ARM, LEFT_HAND, RIGHT_ARM, RIGHT_HAND, Picture, TwoHands
 
@@ -51,7 +51,8 @@ class Renderer:
         except ImportError:
             raise RendererError("Pictures are drawn with moderngl, which is missing: pip install moderngl.") from None
         try:
-            self._context: Any = moderngl.create_context(standalone=True, backend="egl", require=330)
+            settings: dict[str, Any] = {"backend": "egl"}
+            self._context: Any = moderngl.create_context(require=330, standalone=True, **settings)
         except Exception as error:  # moderngl and its loader raise bare Exception
             raise RendererError(
                 f"No OpenGL 3.3 context can be made without a screen ({error}): install libegl1 and libgl1-mesa-dri."
@@ -273,8 +274,8 @@ class Renderer:
         program, backdrop = self._backdrop, look.backdrop
         self._context.enable_only(self._gl.NOTHING)
         target.use()
-        shapes = np.zeros((shaders.MOST_SHAPES, 12), np.float32)
-        shapes[: len(backdrop.shapes)] = backdrop.shapes.reshape(-1, 12)
+        shapes = np.zeros((MOST_SHAPES, SHAPE_FIELDS), np.float32)
+        shapes[: len(backdrop.shapes)] = backdrop.shapes.reshape(-1, SHAPE_FIELDS)
         program["shape_frame"].write(shapes[:, 0:4].tobytes())
         program["shape_edge"].write(shapes[:, [4, 5, 6, 10]].tobytes())
         program["shape_colour"].write(shapes[:, [7, 8, 9, 11]].tobytes())

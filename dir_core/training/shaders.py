@@ -175,6 +175,8 @@ void main() {{
     if (facing > -0.42) {{
         float reach = 0.5 * (texture(shadow, on_shadow.xyz + vec3(0.0015, 0.0006, 0.0))
                              + texture(shadow, on_shadow.xyz - vec3(0.0015, 0.0006, 0.0)));
+        vec2 outside = abs(on_shadow.xy - 0.5);  // of the map: nothing that matters casts a shadow there
+        reach = max(reach, step(0.497, max(outside.x, outside.y)));
         // Red light leaks furthest into the shadow's edge on skin.
         lit = light_colour[0] * (kind.y < 0.5 ? vec3(mix(reach, sqrt(reach), 0.4), reach, reach) : vec3(reach));
     }}

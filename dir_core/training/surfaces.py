@@ -290,7 +290,7 @@ class _Limb:
         """Rows and faces of a tube around the forearm: rings at [K] behind the wrist with radii [K, _RING]."""
         middle = self._rim[2]
         flat = places[:, None, None] * self.fixed.back + radii[:, :, None] * self._ring + middle  # [K, _RING, 3]
-        around = np.roll(flat, -1, axis=1) - np.roll(flat, 1, axis=1)
+        around: Array = np.roll(flat, -1, axis=1) - np.roll(flat, 1, axis=1)
         along = np.gradient(flat, axis=0)
         normals = _unit(_cross(around.reshape(-1, 3), along.reshape(-1, 3)))
         turn = self.turns[_FOREARM]
@@ -436,7 +436,9 @@ def _revolved(outline: Array, normals: Array) -> tuple[Array, Array, Array]:
 
 def _unit_box() -> tuple[Array, Array, Array]:
     """A box of half size 1 with its own corners for every side: points, normals and faces."""
-    points, normals, faces = [], [], []
+    points: list[Array] = []
+    normals: list[Array] = []
+    faces: list[tuple[int, int, int]] = []
     for axis in range(3):
         for sign in (-1.0, 1.0):
             out = sign * np.eye(3)[axis]
