@@ -131,7 +131,7 @@ def _run_evaluate_touching(options: argparse.Namespace) -> None:
         check_output(options.report)
     stills = measure_stills(options.interhand, hand_reader(two_hands=two_hands)) if options.interhand else {}
     with tqdm(total=len(CLIPS), desc="draw", unit=" clips", leave=False, disable=None) as bar:
-        movies = draw_clips(options.clips, on_clip=bar.set_postfix_str)
+        movies = draw_clips(options.clips, CLIPS, bar.set_postfix_str)
     captured = []
     for clip, movie in tqdm(list(zip(CLIPS, movies, strict=True)), unit=" clips", leave=False, disable=None):
         captured.append(capture_clip(movie, two_hands=two_hands))

@@ -130,9 +130,7 @@ class TouchingReport:
         }
 
 
-def draw_clips(
-    folder: Path, clips: Sequence[DrawnClip] = CLIPS, on_clip: Callable[[str], None] | None = None
-) -> list[Path]:
+def draw_clips(folder: Path, clips: Sequence[DrawnClip], on_clip: Callable[[str], None] | None = None) -> list[Path]:
     """Draw what is not yet in `folder`; the movies, each with its truth beside it.
 
     Raises:

@@ -1,5 +1,7 @@
 """Figures of hands that touch, on hand-made cases; the real stills where they are at hand."""
 
+import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +12,14 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from dir_core.camera import make_camera_matrix, project
+from dir_core.cli import main
 from dir_core.conventions import SIDES, Side
 from dir_core.detection.crop import Crop
 from dir_core.detection.landmark_network import TWO_HAND_WEIGHTS, HandLandmarks
+from dir_core.evaluation import touching
 from dir_core.evaluation.metrics import posed_keypoints
 from dir_core.evaluation.stills import hand_reader, measure_stills
-from dir_core.evaluation.touching import CLIPS, CapturedClip, measure_fitted, measure_seen
+from dir_core.evaluation.touching import CLIPS, CapturedClip, DrawnClip, measure_fitted, measure_seen
 from dir_core.evaluation.touching_metrics import (
     SeenHands,
     TouchingFigures,
@@ -30,7 +34,7 @@ from dir_core.evaluation.touching_pictures import write_overlays
 from dir_core.fitting.landmark_places import landmark_places
 from dir_core.hand_model import open_hand_models
 from dir_core.rotations import from_rotation_vector, to_matrix
-from dir_core.take import Take, load_take
+from dir_core.take import Take, load_take, save_take
 
 DEMO = Path(__file__).resolve().parents[2] / "blender_assets" / "demo" / "two_hands.mp4"
 ROWS = ("rotation", "translation", "keypoints_2d", "keypoints_3d", "confidence", "observed")
@@ -201,6 +205,29 @@ def test_overlays_show_network_tracker_and_fit(drawn: Take, tmp_path: Path) -> N
     alone, tracker, fit = (sheet[:288, 384 * cell : 384 * (cell + 1)].astype(int) for cell in range(3))
     assert np.abs(alone[20:] - tracker[20:]).sum(axis=-1).astype(bool).sum() > 200
     assert np.abs(fit[20:] - tracker[20:]).sum(axis=-1).astype(bool).sum() > 2000
+
+
+def test_the_command_reports_drawn_clips(
+    drawn: Take, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = DrawnClip("apart", "webcam", skin=1, seed=0)
+    monkeypatch.setattr(touching, "CLIPS", (clip,))
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    shutil.copy(DEMO, clips / "apart_webcam.mp4")
+    save_take(drawn, clips / "apart_webcam.truth.npz")
+    report = tmp_path / "report.json"
+    arguments = ["evaluate", "touching", "--clips", clips, "--untouched", "--report", report]
+    assert main([*map(str, arguments), "--pictures", str(tmp_path / "pictures")]) == 0
+    figures = json.loads(report.read_text())
+    for stage in ("seen", "fitted"):
+        assert set(figures[stage]) == {"apart webcam", "all apart", "all"}
+        assert figures[stage]["all"]["both_found"] > 90
+        assert figures[stage]["all"]["right_side"] == 100.0
+        assert figures[stage]["all"]["pa_all_mm"] < 15
+    assert figures["processor_ms"]["apart webcam"] > 1
+    assert (tmp_path / "pictures" / "apart_webcam.png").is_file()
+    assert "snapped" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="session")
