@@ -200,7 +200,10 @@ def measure_seen(take: Take, truth: Take) -> HandErrors:
 def measure_fitted(take: Take, truth: Take, models: Mapping[Side, HandModel]) -> HandErrors:
     """Errors of the fitted hands, against the joints of the hand that was drawn."""
     joints = np.stack([posed_keypoints(take.hand(side), models[side]) for side in SIDES], axis=1)
-    seen = SeenHands(project(joints, take.camera_matrix), joints, _both(take, "observed"))
+    observed = _both(take, "observed")
+    # A hand that is never seen has no place; it is not measured, and must not be divided by its depth.
+    joints = np.where(observed[..., None, None], joints, [0.0, 0.0, 1.0])
+    seen = SeenHands(project(joints, take.camera_matrix), joints, observed)
     return measure_hands(seen, true_hands(truth, take.frame, as_landmarks=False))
 
 
