@@ -45,7 +45,7 @@ def add_evaluate(commands: Any) -> None:
         type=Path,
         default=Path("build", "touching"),
         metavar="FOLDER",
-        help="where the clips are drawn to, once (default %(default)s)",
+        help="where the clips are drawn to, once; delete it to draw them anew (default %(default)s)",
     )
     of_touching.add_argument("--untouched", action="store_true", help="without the networks for hands that touch")
     of_touching.add_argument("--pictures", type=Path, metavar="FOLDER", help="write a sheet of overlays of every clip")
