@@ -1,4 +1,8 @@
-"""Fit both hands of a whole clip: steady the landmarks, find one shape, pose every frame, place it in the camera."""
+"""Fit both hands of a whole clip: steady the landmarks, find one shape, pose every frame, place it in the camera.
+
+Where the hands overlap in the picture (`Meeting`) this is done once more with what is hidden doubted, and the hands
+are brought to depths that agree (`touching_hands.py`); the result is blended in and out.
+"""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -157,7 +161,7 @@ def fit_hands(
     cutoffs: Cutoffs = LIGHT,
     shape: Array | None = None,
 ) -> dict[Side, FittedHand]:
-    """Pose both hands in one camera with one shape and one size for the clip.
+    """Pose both hands in one camera with one shape and one size for the clip, together where they overlap.
 
     Args:
         tracks, time, models, camera_matrix, hand_length, shape: see `Sighting`.
@@ -193,7 +197,7 @@ def fit_sighting(
         hands = {
             side: placed[side].result() if side in placed else absent_hand(len(time), scale) for side in sighting.tracks
         }
-    return _agree_in_depth(sighting, hands) if sighting.meeting else hands
+    return _agree_in_depth(sighting.meeting, hands) if sighting.meeting else hands
 
 
 def pose_hands(sighting: Sighting, cutoff: float) -> dict[Side, PosedTrack]:
@@ -277,22 +281,19 @@ def _place(
     )
 
 
-def _agree_in_depth(sighting: Sighting, hands: Mapping[Side, FittedHand]) -> dict[Side, FittedHand]:
+def _agree_in_depth(meeting: Meeting, hands: Mapping[Side, FittedHand]) -> dict[Side, FittedHand]:
     """Both hands at depths that fit together where they overlap in the picture."""
-    meeting = sighting.meeting
-    assert meeting is not None
-    rows = meeting.rows
-    tracks = meeting.seen.tracks
+    rows, seen = meeting.rows, meeting.seen
     places = settle_depth(
         {
             side: replace(hand, rotation=hand.rotation[rows], translation=hand.translation[rows])
             for side, hand in hands.items()
         },
-        {side: track.keypoints_2d for side, track in tracks.items()},
-        {side: trust(track) for side, track in tracks.items()},
-        meeting.seen.time,
-        models=sighting.models,
-        camera_matrix=sighting.camera_matrix,
+        {side: hand.pixels[rows] for side, hand in hands.items()},  # smoothed: they go on where a hand is lost
+        {side: trust(track) for side, track in seen.tracks.items()},
+        seen.time,
+        models=seen.models,
+        camera_matrix=seen.camera_matrix,
     )
     return {
         side: replace(hand, translation=meeting.blend(hand.translation, places[side])) for side, hand in hands.items()

@@ -1,4 +1,4 @@
-"""How far apart in depth two hands are that overlap in the picture. numpy only.
+"""How far apart in depth two hands are that overlap in the picture. numpy and scipy.
 
 A hand's depth follows from its size in the picture and errs by centimetres, so two hands that touch come out apart or
 inside each other. Where their outlines overlap, more is known: hands do not pass through each other, hands that are
@@ -146,7 +146,7 @@ def settle_depth(
 
     Args:
         hands: the left and the right hand over T frames, each fitted for itself.
-        pixels: [T, 21, 2] key points of each side.
+        pixels: [T, 21, 2] key points that each side's pose explains, also where it was not observed.
         trust: [T, 21] in 0..1 of each key point, 0 where the hand was not observed.
         time: [T] seconds, increasing.
         models: the hand model of each side.
