@@ -63,6 +63,7 @@ class Renderer:
         # Rows run down from the first, so what is counter-clockwise to the eye is clockwise to OpenGL.
         gl.front_face, gl.cull_face = "cw", "back"
         self._surface: Any = gl.program(shaders.SURFACE_VERTEX, shaders.SURFACE_FRAGMENT)
+        self._lighting: Any = gl.program(shaders.LIGHT_VERTEX, varyings=list(shaders.BAKED))
         self._shadow: Any = gl.program(shaders.SHADOW_VERTEX, shaders.SHADOW_FRAGMENT)
         self._backdrop: Any = gl.program(shaders.BACKDROP_VERTEX, shaders.BACKDROP_FRAGMENT)
         self._shadow_map: Any = gl.depth_texture((_SHADOW_SIZE, _SHADOW_SIZE))
@@ -74,10 +75,10 @@ class Renderer:
         self._targets: dict[tuple[int, int], tuple[Any, Any]] = {}
         self._vertices: Any = gl.buffer(reserve=1 << 20, dynamic=True)
         self._faces: Any = gl.buffer(reserve=1 << 18, dynamic=True)
+        self._baked: Any = None
         self._backdrop_of: tuple[Look, tuple[int, int], Array] | None = None
         self._backdrop_array: Any = gl.vertex_array(self._backdrop, [])
-        self._shadow_array: Any = None
-        self._surface_array: Any = None
+        self._arrays: tuple[Any, Any, Any] | None = None
 
     def __enter__(self) -> "Renderer":
         return self
@@ -146,13 +147,13 @@ class Renderer:
             empty = np.zeros((height, width, 4), np.float32)
             return empty, np.zeros((height, width), np.uint8), np.full((height, width), np.inf, np.float32)
         gl = self._context
-        self._upload(scene)
+        lighting, shadow, surface = self._upload(scene)
         shadow_matrix = _shadow_matrix(scene, np.array(look.lights[0].direction))
         gl.enable_only(self._gl.DEPTH_TEST | self._gl.CULL_FACE)
         self._shadow_target.use()
         self._shadow_target.clear()
         self._shadow["shadow_matrix"].write(shadow_matrix)
-        self._shadow_array.render(vertices=scene.faces.size)
+        shadow.render(vertices=scene.faces.size)
 
         target = self._target((width, height))
         target.use()
@@ -163,50 +164,58 @@ class Renderer:
         spheres = np.zeros((shaders.MOST_SPHERES, 4), np.float32)
         count = min(len(scene.spheres), shaders.MOST_SPHERES)
         spheres[:count] = scene.spheres[:count]
-        self._surface["spheres"].write(spheres.tobytes())
-        self._surface["sphere_count"].value = count
+        self._lighting["spheres"].write(spheres.tobytes())
+        self._lighting["sphere_count"].value = count
         self._shadow_map.use(0)
         self._noise.use(1)
-        self._surface_array.render(vertices=scene.faces.size)
+        lighting.transform(self._baked, self._gl.POINTS, vertices=len(scene.vertices))
+        surface.render(vertices=scene.faces.size)
 
         fine = target.size
         colour = np.frombuffer(target.read(components=4, alignment=1), np.uint8).reshape(fine[1], fine[0], 4)
         truth = np.frombuffer(target.read(components=2, attachment=1, dtype="u2", alignment=1), np.uint16)
         truth = truth.reshape(fine[1], fine[0], 2)
-        small = cv2.resize(colour, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
-        # What is stored is a root of light, zero where nothing is: s^2 / a is the light's mean times coverage a.
-        coverage = small[..., 3:] * np.float32(1 / 255)
-        light = np.empty_like(small)
-        light[..., 3:] = coverage
-        strength = np.float32(shaders.LIGHT_RANGE / 255**2) / np.maximum(coverage, np.float32(1e-3))
-        light[..., :3] = small[..., :3] * small[..., :3] * strength
-        rows = ((np.arange(height) + 0.5) * fine[1] / height).astype(np.intp)
-        columns = ((np.arange(width) + 0.5) * fine[0] / width).astype(np.intp)
-        truth = truth[rows[:, None], columns]
+        # What is stored is a root s of light, zero where nothing is: s^2 / a is the light's mean times coverage a.
+        small = cv2.resize(colour, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float32)
+        share = 1 / (255 * np.maximum(small[..., 3], 1))
+        bright = shaders.LIGHT_RANGE * share
+        light = cv2.multiply(cv2.multiply(small, small), cv2.merge([bright, bright, bright, share]))
+        truth = cv2.resize(truth, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
         parts = truth[..., 0].astype(np.uint8)
         depth = np.where(truth[..., 1] == 0, np.float32(np.inf), truth[..., 1] * np.float32(shaders.DEPTH_STEP))
         return light, parts, depth
 
-    def _upload(self, scene: Scene) -> None:
-        vertices, faces = scene.vertices.astype(np.float32), scene.faces.astype(np.int32)
-        grown = False
-        for name, data in (("_vertices", vertices), ("_faces", faces)):
-            if data.nbytes > getattr(self, name).size:
+    def _upload(self, scene: Scene) -> tuple[Any, Any, Any]:
+        """Put the surfaces where the programs read them; the arrays that run light, shadow and surface programs."""
+        for name, data in (("_vertices", scene.vertices), ("_faces", scene.faces)):
+            if 4 * data.size > getattr(self, name).size:
                 getattr(self, name).release()
-                setattr(self, name, self._context.buffer(reserve=2 * data.nbytes, dynamic=True))
-                grown = True
-        if grown or self._surface_array is None:
-            names = [f"in_{name}" for name in COLUMNS]
-            layout = " ".join(f"{count}f" for count in COLUMNS.values())
-            self._surface_array = self._context.vertex_array(
-                self._surface, [(self._vertices, layout, *names)], self._faces
+                setattr(self, name, self._context.buffer(reserve=8 * data.size, dynamic=True))
+                self._arrays = None
+        if self._arrays is None:
+            gl = self._context
+            self._baked = gl.buffer(reserve=self._vertices.size)  # fewer floats a vertex than what they are made of
+            baked = " ".join(f"{count}f" for count in shaders.BAKED.values())
+            self._arrays = (
+                gl.vertex_array(self._lighting, [self._columns(*COLUMNS)]),
+                gl.vertex_array(self._shadow, [self._columns("position")], self._faces),
+                gl.vertex_array(
+                    self._surface,
+                    [
+                        self._columns("position", "normal", "rest", "finger", "kind"),
+                        (self._baked, baked, *(f"in_{name}" for name in shaders.BAKED)),
+                    ],
+                    self._faces,
+                ),
             )
-            skipped = 4 * (sum(COLUMNS.values()) - 3)
-            self._shadow_array = self._context.vertex_array(
-                self._shadow, [(self._vertices, f"3f {skipped}x", "in_position")], self._faces
-            )
-        self._vertices.write(vertices)
-        self._faces.write(faces)
+        self._vertices.write(scene.vertices.astype(np.float32))
+        self._faces.write(scene.faces.astype(np.int32))
+        return self._arrays
+
+    def _columns(self, *wanted: str) -> tuple[Any, ...]:
+        """How a program reads the wanted columns of the vertices."""
+        layout = " ".join(f"{count}f" if name in wanted else f"{4 * count}x" for name, count in COLUMNS.items())
+        return self._vertices, layout, *(f"in_{name}" for name in wanted)
 
     def _target(self, size: tuple[int, int]) -> Any:
         if size not in self._targets:
@@ -235,16 +244,18 @@ class Renderer:
         )
 
     def _set_look(self, look: Look) -> None:
-        program, skin = self._surface, look.skin
+        skin = look.skin
         directions = np.zeros((shaders.MOST_LIGHTS, 3), np.float32)
         colours = np.zeros((shaders.MOST_LIGHTS, 3), np.float32)
         for number, light in enumerate(look.lights):
             directions[number], colours[number] = light.direction, light.colour
-        program["light_direction"].write(directions.tobytes())
-        program["light_colour"].write(colours.tobytes())
+        self._lighting["light_direction"].write(directions.tobytes())
+        self._lighting["light_colour"].write(colours.tobytes())
         sleeve = look.sleeve
         values = {
             "light_count": len(look.lights),
+            "key_direction": look.lights[0].direction,
+            "key_colour": look.lights[0].colour,
             "sky": look.sky,
             "ground": look.ground,
             "tone": skin.tone,
@@ -263,7 +274,9 @@ class Renderer:
             "noise": 1,
         }
         for name, value in values.items():
-            program[name].value = value
+            for program in (self._lighting, self._surface):
+                if name in program:
+                    program[name].value = value
 
     def _draw_backdrop(self, look: Look, size: tuple[int, int]) -> Array:
         """Light [H, W, 3] behind the hands; kept while the look stays the same."""
@@ -288,10 +301,11 @@ class Renderer:
         self._backdrop_array.render(self._gl.TRIANGLES, vertices=3)
         width, height = target.size
         colour = np.frombuffer(target.read(components=3, alignment=1), np.uint8).reshape(height, width, 3)
-        light = cv2.resize(cv2.LUT(colour, _LINEAR), size, interpolation=cv2.INTER_LINEAR)
-        radius = look.shot.distance_blur * size[1]
+        light = cv2.LUT(colour, _LINEAR)
+        radius = look.shot.distance_blur * height
         if radius > 0.3:
             light = cv2.GaussianBlur(light, (0, 0), radius, borderType=cv2.BORDER_REPLICATE)
+        light = cv2.resize(light, size, interpolation=cv2.INTER_LINEAR)
         self._backdrop_of = (look, size, light)
         return light
 

@@ -13,12 +13,13 @@ LIGHT_RANGE: Final = 4.0
 DEPTH_STEP: Final = 1e-4
 """Metres of a step of the stored distance along the camera's axis."""
 
-SURFACE_VERTEX: Final = f"""#version 330
+BAKED: Final = {"albedo": 3, "soft_light": 3, "skin": 3}
+"""Floats that LIGHT_VERTEX writes for a vertex; `skin` is how palm-like it is, jitter of creases, shine."""
+
+LIGHT_VERTEX: Final = f"""#version 330
 in vec3 in_position, in_normal, in_rest;
 in vec4 in_finger, in_colour;
 in vec2 in_kind;
-uniform vec4 camera;          // x, y: clip units per x/z and y/z; z, w: shift
-uniform mat4 shadow_matrix;   // camera axes to the shadow map, 0..1
 uniform vec4 spheres[{MOST_SPHERES}];
 uniform int sphere_count;
 uniform sampler3D noise;
@@ -27,13 +28,7 @@ uniform int light_count;
 uniform vec3 sky, ground, tone, palm_tone;
 uniform vec4 amounts;         // mottling, redness, veins, creases
 uniform float seed, gloss;
-out vec4 normal;              // w: how palm-like the skin is
-out vec4 rest;                // w: jitter of creases
-out vec4 on_shadow;           // w: shine
-out vec4 finger;
-out vec3 albedo, soft_light;  // soft light: all but the first light
-flat out vec2 kind;
-const float NEAR = 0.05, FAR = 6.0;
+out vec3 albedo, soft_light, skin;  // soft light: all but the first light
 
 float line(float distance, float width) {{ float x = distance / width; return exp(-x * x); }}
 
@@ -77,15 +72,36 @@ void main() {{
     for (int i = 1; i < light_count; i++)
         soft_light += light_colour[i] * max((dot(in_normal, light_direction[i]) + wrap) / (1.0 + wrap), 0.0)
             * mix(1.0, openness, 0.7);
-    normal = vec4(in_normal, palmar);
-    rest = vec4(in_rest, middle.r);
+    skin = vec3(palmar, middle.r, shine);
+}}
+"""
+
+SURFACE_VERTEX: Final = """#version 330
+in vec3 in_position, in_normal, in_rest, in_albedo, in_soft_light, in_skin;
+in vec4 in_finger;
+in vec2 in_kind;
+uniform vec4 camera;          // x, y: clip units per x/z and y/z; z, w: shift
+uniform mat4 shadow_matrix;   // camera axes to the shadow map, 0..1
+out vec4 normal;              // w: how palm-like the skin is
+out vec4 rest;                // w: jitter of creases
+out vec4 on_shadow;           // w: shine
+out vec4 finger;
+out vec3 albedo, soft_light;
+flat out vec2 kind;
+const float NEAR = 0.05, FAR = 6.0;
+
+void main() {
+    normal = vec4(in_normal, in_skin.x);
+    rest = vec4(in_rest, in_skin.y);
+    on_shadow = vec4((shadow_matrix * vec4(in_position + 0.002 * in_normal, 1.0)).xyz, in_skin.z);
     finger = in_finger;
     kind = in_kind;
-    on_shadow = vec4((shadow_matrix * vec4(in_position + 0.002 * in_normal, 1.0)).xyz, shine);
+    albedo = in_albedo;
+    soft_light = in_soft_light;
     float z = in_position.z;
     gl_Position = vec4(camera.x * in_position.x + camera.z * z, camera.y * in_position.y + camera.w * z,
                        ((FAR + NEAR) * z - 2.0 * FAR * NEAR) / (FAR - NEAR), z);
-}}
+}
 """
 
 SURFACE_FRAGMENT: Final = f"""#version 330
@@ -95,7 +111,7 @@ flat in vec2 kind;
 uniform sampler3D noise;
 uniform sampler2DShadow shadow;
 uniform vec4 ray;             // x/z and y/z of a fragment: scale and shift
-uniform vec3 light_direction[{MOST_LIGHTS}], light_colour[{MOST_LIGHTS}];
+uniform vec3 key_direction, key_colour;
 uniform vec3 nail_tone, ring_colour, second_cloth;
 uniform vec4 amounts;
 uniform float pattern_size, seed;
@@ -169,7 +185,7 @@ void main() {{
         colour = mix(colour, second_cloth, mark) * (1.0 + 0.35 * fine.g);
         n = normalize(n + 0.5 * fine.gbr + 0.4 * rest.w);
     }}
-    vec3 towards = light_direction[0];
+    vec3 towards = key_direction;
     float facing = dot(n, towards);
     vec3 lit = vec3(0.0);
     if (facing > -0.42) {{
@@ -178,7 +194,7 @@ void main() {{
         vec2 outside = abs(on_shadow.xy - 0.5);  // of the map: nothing that matters casts a shadow there
         reach = max(reach, step(0.497, max(outside.x, outside.y)));
         // Red light leaks furthest into the shadow's edge on skin.
-        lit = light_colour[0] * (kind.y < 0.5 ? vec3(mix(reach, sqrt(reach), 0.4), reach, reach) : vec3(reach));
+        lit = key_colour * (kind.y < 0.5 ? vec3(mix(reach, sqrt(reach), 0.4), reach, reach) : vec3(reach));
     }}
     vec3 light = soft_light + lit * max((facing + wrap) / (1.0 + wrap), 0.0);
     vec3 half_way = normalize(towards + eye);
