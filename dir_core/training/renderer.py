@@ -63,7 +63,7 @@ class Renderer:
         # Rows run down from the first, so what is counter-clockwise to the eye is clockwise to OpenGL.
         gl.front_face, gl.cull_face = "cw", "back"
         self._surface: Any = gl.program(shaders.SURFACE_VERTEX, shaders.SURFACE_FRAGMENT)
-        self._lighting: Any = gl.program(shaders.LIGHT_VERTEX, varyings=list(shaders.BAKED))
+        self._lighting: Any = gl.program(shaders.LIGHT_VERTEX, varyings=tuple(shaders.BAKED))
         self._shadow: Any = gl.program(shaders.SHADOW_VERTEX, shaders.SHADOW_FRAGMENT)
         self._backdrop: Any = gl.program(shaders.BACKDROP_VERTEX, shaders.BACKDROP_FRAGMENT)
         self._shadow_map: Any = gl.depth_texture((_SHADOW_SIZE, _SHADOW_SIZE))
