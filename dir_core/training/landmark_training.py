@@ -32,6 +32,7 @@ from dir_core.detection.crop import (
 from dir_core.detection.landmark_network import INPUT_SIDE, WEIGHTS
 from dir_core.errors import SettingsError
 from dir_core.evaluation.metrics import procrustes_aligned_error
+from dir_core.evaluation.touching_metrics import straight_ahead
 from dir_core.fitting.landmark_places import landmark_places
 from dir_core.training.locator_training import PALM_KEYPOINTS, palm_boxes
 from dir_core.training.picture_changes import change_camera, cover
@@ -136,7 +137,7 @@ class LandmarkTask:
     held_out: int = 256
     seed: int = 0
     part_size: int = 16
-    learning_rate: float = 3e-4
+    learning_rate: float = 3e-3
     name: str = "landmarks"
 
     def make_network(self) -> TrainableNetwork:
@@ -296,6 +297,8 @@ def _cut_hand(
     keypoints = landmark_places(pictures.keypoints_3d[number].astype(float))
     projected = keypoints @ pictures.camera_matrix[number].T
     places = projected[..., :2] / projected[..., 2:]
+    # A crop does not say where it was cut out: the aim is what a camera turned straight at the hand would see.
+    ahead = straight_ahead(keypoints[None], places[None], pictures.camera_matrix[number])[0]
     crop = _shake(random, _ideal_crop(random, places[hand]))
     mirrored = (hand != _RIGHT) != wrong_side
     points = _feed_points(places[hand], crop, mirrored=mirrored)
@@ -305,7 +308,7 @@ def _cut_hand(
     return Sample(
         picture=_feed_picture(pictures.images[number], crop, mirrored=mirrored),
         points=points,
-        world=_world(keypoints[hand], crop, mirrored=mirrored),
+        world=_world(ahead[hand], crop, mirrored=mirrored),
         other=np.full((21, 2), _FAR) if absent else _feed_points(places[1 - hand], crop, mirrored=mirrored),
         size=float(np.ptp(points, axis=0).max()),
         visible=seen,

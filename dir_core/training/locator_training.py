@@ -90,7 +90,7 @@ class LocatorTask:
     held_out: int = 256
     seed: int = 0
     part_size: int = 16
-    learning_rate: float = 3e-4
+    learning_rate: float = 3e-3
     name: str = "locator"
 
     def make_network(self) -> TrainableNetwork:

@@ -18,7 +18,7 @@ class Line:
     name: str = "line"
     seed: int = 5
     part_size: int = 12  # more than the samples that are computed at once
-    learning_rate: float = 0.05
+    learning_rate: float = 0.2
 
     def make_network(self):
         network = torch.nn.Sequential(torch.nn.Linear(2, 16), torch.nn.Tanh(), torch.nn.Linear(16, 1))
@@ -89,8 +89,8 @@ def test_time_bounds_a_slice(tmp_path):
 
 
 def test_the_rate_warms_up_and_falls():
-    rates = [learning_rate(1.0, step, None) for step in (0, 49, 99, 5000, 40_000)]
-    assert rates == pytest.approx([0.01, 0.5, 1, 1, 0.5])
+    rates = [learning_rate(1.0, step, None) for step in (0, 24, 49, 5000, 40_000)]
+    assert rates == pytest.approx([0.02, 0.5, 1, 1, 0.5])
     assert learning_rate(1.0, 1500, (1000, 2000)) == pytest.approx(0.5)
 
 
