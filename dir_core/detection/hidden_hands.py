@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dir_core.detection.hand_distances import apart, gap, hand_scale, is_over, is_same_place
+from dir_core.detection.crop import Crop
+from dir_core.detection.hand_distances import apart, gap, hand_scale, is_over, is_same_place, next_crop
 from dir_core.detection.landmark_network import HandLandmarks
 from dir_core.detection.locator import LocatedHands
 from dir_core.detection.palm_detector import Palm
@@ -36,6 +37,8 @@ _SMOOTHING = 0.4  # share of the last frame in the velocity
 _MIN_PRESENCE = 0.5
 _MIN_TRUST = 0.08  # below it nothing was seen
 _TRUST_KEPT = 0.4  # an answer must be trusted at least by this share of what the prediction is
+_SIZE_RANGE = 0.6, 1.6  # share of its usual size that a hand may seem to have from one frame to the next
+_SIZE_SMOOTHING = 0.05  # share of the last frame in the usual size, if it is trusted fully
 _JUMP = 0.3  # hand scales from the prediction; what is farther off and over the other hand has snapped onto it,
 _JUMP_TRUST = 2.0  # unless it is trusted this many times more than the prediction
 _SURE = 0.5  # trust with which one of two hands that coincide is believed anyway
@@ -63,6 +66,33 @@ def mix(free: HandLandmarks, near: HandLandmarks, share: float) -> HandLandmarks
         between(free.right_score, near.right_score),
         between(free.confidence, near.confidence).astype(np.float32),
     )
+
+
+# --- size ----------------------------------------------------------------------------------------------------
+
+
+def apparent_size(seen: HandLandmarks) -> float:
+    """Pixels a metre: how large a hand is in the picture, however its fingers lie and wherever it points."""
+    picture = np.linalg.norm(seen.keypoints_2d - seen.keypoints_2d.mean(axis=0))
+    world = np.linalg.norm(seen.world[:, :2] - seen.world[:, :2].mean(axis=0))
+    return float(picture) / max(float(world), 1e-6)
+
+
+def size_after(usual: float, seen: HandLandmarks, right: bool) -> float:
+    """The usual size of a hand after one more frame in which it was seen; it follows slowly."""
+    share = _SIZE_SMOOTHING * trust(seen, right)
+    return (1 - share) * usual + share * apparent_size(seen)
+
+
+def next_crop_of_size(seen: HandLandmarks, usual: float) -> Crop:
+    """Where to look for a hand of that usual size next.
+
+    Key points of a half hidden hand are drawn together, and in a smaller crop still more: without its size the crop
+    would shrink to nothing.
+    """
+    crop = next_crop(seen)
+    low, high = _SIZE_RANGE
+    return replace(crop, size=crop.size * min(max(usual / apparent_size(seen), low), high))
 
 
 # --- prediction ----------------------------------------------------------------------------------------------
@@ -135,20 +165,24 @@ def believe(
     seen: tuple[HandLandmarks, HandLandmarks],
     expected: tuple[HandLandmarks, HandLandmarks],
     right: tuple[bool, bool],
+    usual: tuple[float, float],
 ) -> tuple[bool, bool]:
     """Which of two hands were really seen.
 
-    Not believed is who is hardly there, who jumped onto the place of the other hand, who is far less sure than the
-    prediction, and of two that lie on each other the one that is trusted less.
+    Not believed is who is hardly there, who shrank or grew at once, who jumped onto the place of the other hand, who
+    is far less sure than the prediction, and of two that lie on each other the one that is trusted less.
 
     Args:
         seen: the networks' answers.
         expected: the predictions, with faded confidence where a hand was hidden before.
         right: which looks like a right hand.
+        usual: their usual sizes.
     """
+    low, high = _SIZE_RANGE
     trusts = [trust(each, side) for each, side in zip(seen, right, strict=True)]
     believed = [
         seen[hand].presence >= _MIN_PRESENCE
+        and low <= apparent_size(seen[hand]) / usual[hand] <= high
         and trusts[hand] >= max(_MIN_TRUST, _TRUST_KEPT * trust(expected[hand], right[hand]))
         and not (
             apart(seen[hand], expected[hand]) > _JUMP
@@ -157,7 +191,7 @@ def believe(
         )
         for hand in (0, 1)
     ]
-    if all(believed) and is_same_place(*seen):
+    if all(believed) and (is_same_place(*seen) or is_over(*seen)):
         off = [apart(seen[hand], expected[hand]) for hand in (0, 1)]
         fit = [trusts[hand] / (1.0 + off[hand]) for hand in (0, 1)]
         worse = 0 if fit[0] < fit[1] else 1

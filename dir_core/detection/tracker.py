@@ -26,13 +26,16 @@ from dir_core.detection.hand_distances import (
 )
 from dir_core.detection.hidden_hands import (
     Velocity,
+    apparent_size,
     believe,
     closeness,
     hide,
     is_elsewhere,
     mix,
+    next_crop_of_size,
     predict,
     side_vote,
+    size_after,
     trust,
     velocity_after,
 )
@@ -93,6 +96,7 @@ class _Track:
     velocity: Velocity = (0.0, 0.0)  # relative to that of the other hand while it is hidden
     hidden_since: float | None = None  # since when it is only predicted
     untold: float = 0.0  # evidence that no sighting has told yet
+    size: float = 0.0  # usual, pixels a metre; 0 before the first frame
 
 
 @dataclass(eq=False)
@@ -227,8 +231,8 @@ class HandTracker:
         """Go on where the tracker that gave this `state` was."""
         tracks = []
         for row, (number, frames, doubted) in enumerate(state["tracker/counts"].tolist()):
-            x, y, size, angle, *rest = state["tracker/values"][row].tolist()
-            motion_x, motion_y, evidence, presence, right_score, velocity_x, velocity_y, hidden_since, untold = rest
+            x, y, size, angle, motion_x, motion_y, *rest = state["tracker/values"][row].tolist()
+            evidence, presence, right_score, velocity_x, velocity_y, hidden_since, untold, usual_size = rest
             points, world = state["tracker/keypoints_2d"][row], state["tracker/world"][row]
             tracks.append(
                 _Track(
@@ -242,6 +246,7 @@ class HandTracker:
                     (velocity_x, velocity_y),
                     None if np.isnan(hidden_since) else hidden_since,
                     untold,
+                    usual_size,
                 )
             )
         lost = state["tracker/losses"].tolist()
@@ -302,6 +307,7 @@ class HandTracker:
             doubted=doubted,
             velocity=velocity_after(track.velocity, track.seen, seen, time - self._now),
             hidden_since=None,
+            size=size_after(track.size or apparent_size(seen), seen, seen.right_score > 0.5),
         )
 
     def _look_again(self, image: Array, track: _Track, first: HandLandmarks) -> HandLandmarks:
@@ -368,7 +374,8 @@ class HandTracker:
     def _follow_near(self, image: Array, time: float, share: float) -> list[_Track]:
         """Look for hands that touch or hide each other; those that are still there, seen or predicted."""
         expected, right = self._expect(time), self._looks_right()
-        crops = [next_crop(each) for each in expected]
+        usual = [track.size or apparent_size(track.seen) for track in self._tracks]
+        crops = [next_crop_of_size(each, size) for each, size in zip(expected, usual, strict=True)]
         seen = self._locate_near(image, crops, right)
         if share < 1:
             seen = [mix(free, near, share) for free, near in zip(self._locate(image, crops), seen, strict=True)]
@@ -378,11 +385,17 @@ class HandTracker:
                 return [self._continued(track, seen[0], time)]
             self._losses.append(_Loss(track, time))
             return []
-        believed = believe((seen[0], seen[1]), (expected[0], expected[1]), (right[0], right[1]))
+        pairs = (expected[0], expected[1]), (right[0], right[1]), (usual[0], usual[1])
+        believed = believe((seen[0], seen[1]), *pairs)
         if not all(believed) and time - self._last_located >= _DOUBT_PERIOD:
             self._last_located = time
-            seen = self._look_where_located(image, expected, seen, right)
-            believed = believe((seen[0], seen[1]), (expected[0], expected[1]), (right[0], right[1]))
+            located = self._locator.locate(image, _around([track.crop for track in self._tracks]))
+            for hand in (0, 1):
+                if not believed[hand]:
+                    palm = located.right if right[hand] else located.left
+                    palms = [palm] if palm else self._find_palms(image)
+                    seen[hand] = self._look_at_palms(image, palms, seen[hand], expected[1 - hand], right[hand])
+            believed = believe((seen[0], seen[1]), *pairs)
         kept = []
         for hand, track in enumerate(self._tracks):
             partner = self._tracks[1 - hand]
@@ -418,20 +431,17 @@ class HandTracker:
             return [self._near_networks[0].locate(image, crops[0], right[0]), other.result()]
         return [self._near_networks[0].locate(image, crop, side) for crop, side in zip(crops, right, strict=True)]
 
-    def _look_where_located(
-        self, image: Array, expected: list[HandLandmarks], seen: list[HandLandmarks], right: list[bool]
-    ) -> list[HandLandmarks]:
-        """What is seen where the locator puts the hands, or else palms are, if that is elsewhere and trusted more."""
-        located = self._locator.locate(image, _around([track.crop for track in self._tracks]))
-        better = list(seen)
-        for hand in (0, 1):
-            palm = located.right if right[hand] else located.left
-            for found in [palm] if palm else self._find_palms(image):
-                if is_usable(found.crop, image) and is_elsewhere(found, seen[hand], expected[1 - hand]):
-                    again = self._near_networks[0].locate(image, found.crop, right[hand])
-                    if trust(again, right[hand]) > trust(better[hand], right[hand]):
-                        better[hand] = again
-        return better
+    def _look_at_palms(
+        self, image: Array, palms: list[Palm], seen: HandLandmarks, other: HandLandmarks, right: bool
+    ) -> HandLandmarks:
+        """What is seen of a hand where palms are, if they are elsewhere and it is trusted more there."""
+        best = seen
+        for palm in palms:
+            if is_usable(palm.crop, image) and is_elsewhere(palm, seen, other):
+                again = self._near_networks[0].locate(image, palm.crop, right)
+                if trust(again, right) > trust(best, right):
+                    best = again
+        return best
 
     # --- sides of hands that touched ---
 
@@ -624,7 +634,7 @@ def _values(track: _Track) -> tuple[float, ...]:
     crop, seen = track.crop, track.seen
     place = (crop.x, crop.y, crop.size, crop.angle)
     hidden_since = np.nan if track.hidden_since is None else track.hidden_since
-    own = (track.evidence, seen.presence, seen.right_score, *track.velocity, hidden_since, track.untold)
+    own = (track.evidence, seen.presence, seen.right_score, *track.velocity, hidden_since, track.untold, track.size)
     return (*place, *track.motion, *own)
 
 

@@ -24,6 +24,8 @@ DEMO = Path(__file__).parents[2] / "blender_assets" / "demo" / "two_hands.mp4"
 RATE = 30.0
 SCALE = 60.0  # pixels from the wrist to the base of the middle finger
 
+USUAL = (SCALE / 0.1, SCALE / 0.1)  # pixels a metre
+
 # A right hand's palm side, fingers up: (x, y) in hand scales from the wrist.
 _RIGHT = np.array([
     (0, 0), (-0.35, -0.25), (-0.6, -0.5), (-0.8, -0.75), (-0.95, -0.95),
@@ -276,16 +278,27 @@ def test_a_stopped_tracker_goes_on_in_the_dark(stage: Stage, tmp_path: Path) -> 
 def test_of_two_answers_on_one_hand_the_worse_is_not_believed() -> None:
     left, right = landmarks(Pose(320, 300), False), landmarks(Pose(300, 300), True)
     snapped = replace(left, keypoints_2d=right.keypoints_2d + np.float32(2), confidence=np.full(21, 0.4, np.float32))
-    assert hidden_hands.believe((left, right), (left, right), (False, True)) == (True, True)
-    assert hidden_hands.believe((snapped, right), (left, right), (False, True)) == (False, True)
-    assert hidden_hands.believe((right, snapped), (right, left), (True, False)) == (True, False)
+    assert hidden_hands.believe((left, right), (left, right), (False, True), USUAL) == (True, True)
+    assert hidden_hands.believe((snapped, right), (left, right), (False, True), USUAL) == (False, True)
+    assert hidden_hands.believe((right, snapped), (right, left), (True, False), USUAL) == (True, False)
 
 
 def test_a_jump_onto_the_other_hand_is_not_believed_however_sure() -> None:
     left, right = landmarks(Pose(420, 300), False), landmarks(Pose(300, 300), True)
     jumped = landmarks(Pose(305, 300), False)
-    assert hidden_hands.believe((jumped, right), (left, right), (False, True)) == (False, True)
-    assert hidden_hands.believe((landmarks(Pose(400, 290), False), right), (left, right), (False, True))[0]
+    assert hidden_hands.believe((jumped, right), (left, right), (False, True), USUAL) == (False, True)
+    assert hidden_hands.believe((landmarks(Pose(400, 290), False), right), (left, right), (False, True), USUAL)[0]
+
+
+def test_a_hand_that_shrinks_is_not_believed_and_its_crop_stays_large() -> None:
+    left, right = landmarks(Pose(420, 300), False), landmarks(Pose(300, 300), True)
+    middle = left.keypoints_2d.mean(axis=0)
+    small = replace(left, keypoints_2d=middle + 0.5 * (left.keypoints_2d - middle))
+    assert hidden_hands.believe((small, right), (left, right), (False, True), USUAL) == (False, True)
+    half = replace(left, keypoints_2d=middle + 0.7 * (left.keypoints_2d - middle))
+    full = hidden_hands.next_crop_of_size(left, USUAL[0])
+    assert hidden_hands.next_crop_of_size(half, USUAL[0]).size == pytest.approx(full.size, rel=1e-3)
+    assert hidden_hands.size_after(USUAL[0], half, right=False) > 0.98 * USUAL[0]
 
 
 def test_a_rider_turns_and_a_passer_goes_straight_on() -> None:
