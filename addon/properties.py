@@ -143,8 +143,8 @@ class HandsCapture(bpy.types.PropertyGroup):  # type: ignore[misc]
         name="Estimator",
         description="What sees the hands in the footage",
         items=(
-            ("landmarks", "Landmarks", "Runs at once on every computer; for hands that do not clasp each other"),
-            ("dir", "DIR Network", "For hands that touch and clasp; needs the GPU runtime and weights of your own"),
+            ("landmarks", "Landmarks", "Runs at once on every computer, also where hands touch or hide each other"),
+            ("dir", "DIR Network", "Sees both hands at once where they clasp; needs the GPU runtime and weights of your own"),
         ),
         default="landmarks",
     )

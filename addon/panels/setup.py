@@ -49,7 +49,7 @@ def progress_words(progress: SetupProgress) -> str:
 
 
 class HANDS_PT_setup(HandsPanel):
-    """What the DIR network needs, which captures hands that touch"""
+    """What the DIR network needs, which sees both hands at once"""
 
     bl_idname = "HANDS_PT_setup"
     bl_label = "Setup"
