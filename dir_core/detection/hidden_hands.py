@@ -29,7 +29,7 @@ _LOCATED = np.array([0, 5, 9, 13, 17, 1, 2])  # which key points the seven of a 
 _NEAR, _FREE = 0.5, 0.9
 
 _HALF_LIFE = 0.3  # seconds in which a prediction loses half of its confidence
-_RELATIVE_HALF_LIFE = 0.15  # seconds in which a hidden hand loses half of its motion relative to the other one
+_RELATIVE_HALF_LIFE = 0.1  # seconds in which a hidden hand loses half of its motion relative to the other one
 _RIDING_SPEED = 1.5  # hand scales a second; a hidden hand that moved slower against the other one turns with it
 _LONGEST_STEP = 0.1  # seconds over which a motion is extrapolated at most
 _SMOOTHING = 0.4  # share of the last frame in the velocity
@@ -41,9 +41,10 @@ _SIZE_RANGE = 0.6, 1.6  # share of its usual size that a hand may seem to have f
 _SIZE_SMOOTHING = 0.05  # share of the last frame in the usual size, if it is trusted fully
 _JUMP = 0.3  # hand scales from the prediction; what is farther off and over the other hand has snapped onto it,
 _JUMP_TRUST = 2.0  # unless it is trusted this many times more than the prediction
-_SURE = 0.5  # trust with which one of two hands that coincide is believed anyway
+# Trust with which the less trusted of two hands is believed though it lies on the other, or over it, as clasped ones do.
+_SURE_ON, _SURE_OVER = 0.8, 0.5
 
-_LOCATED_SCORE = 0.7
+_LOCATED_SCORE = 0.5
 _ELSEWHERE = 0.3  # hand scales between a located palm and a skeleton; what is nearer is the same palm
 _VOTE_MARGIN = 0.5  # hand scales by which one way to share out two palms must fit better than the other
 
@@ -191,11 +192,12 @@ def believe(
         )
         for hand in (0, 1)
     ]
-    if all(believed) and (is_same_place(*seen) or is_over(*seen)):
+    on = is_same_place(*seen)
+    if all(believed) and (on or is_over(*seen)):
         off = [apart(seen[hand], expected[hand]) for hand in (0, 1)]
         fit = [trusts[hand] / (1.0 + off[hand]) for hand in (0, 1)]
         worse = 0 if fit[0] < fit[1] else 1
-        believed[worse] = trusts[worse] >= _SURE
+        believed[worse] = trusts[worse] >= (_SURE_ON if on else _SURE_OVER)
     return believed[0], believed[1]
 
 
