@@ -41,7 +41,7 @@ _SIZE_RANGE = 0.6, 1.6  # share of its usual size that a hand may seem to have f
 _SIZE_SMOOTHING = 0.05  # share of the last frame in the usual size, if it is trusted fully
 _JUMP = 0.3  # hand scales from the prediction; what is farther off and over the other hand has snapped onto it,
 _JUMP_TRUST = 2.0  # unless it is trusted this many times more than the prediction
-# Trust with which the less trusted of two hands is believed though it lies on the other, or over it, as clasped ones do.
+# Trust with which the less trusted of two hands is believed though it lies on the other, or over it as clasped ones do.
 _SURE_ON, _SURE_OVER = 0.8, 0.5
 
 _LOCATED_SCORE = 0.5
