@@ -29,8 +29,9 @@ _LOCATED = np.array([0, 5, 9, 13, 17, 1, 2])  # which key points the seven of a 
 _NEAR, _FREE = 0.5, 0.9
 
 _HALF_LIFE = 0.3  # seconds in which a prediction loses half of its confidence
-_RELATIVE_HALF_LIFE = 0.1  # seconds in which a hidden hand loses half of its motion relative to the other one
-_RIDING_SPEED = 1.5  # hand scales a second; a hidden hand that moved slower against the other one turns with it
+_PASSING_HALF_LIFE = 0.2  # seconds in which a hidden hand loses half of its motion in the picture,
+_RIDING_HALF_LIFE = 0.1  # or of its motion on the hand that it rides on
+_RIDING_SPEED = 1.5  # hand scales a second; a hand that moves slower against the other one rides on it
 _LONGEST_STEP = 0.1  # seconds over which a motion is extrapolated at most
 _SMOOTHING = 0.4  # share of the last frame in the velocity
 
@@ -111,23 +112,29 @@ def predict(seen: HandLandmarks, velocity: Velocity, step: float) -> HandLandmar
     return _moved(seen, np.array(velocity) * min(step, _LONGEST_STEP))
 
 
-def hide(
-    seen: HandLandmarks, relative: Velocity, partner: tuple[HandLandmarks, HandLandmarks], step: float
-) -> tuple[HandLandmarks, Velocity]:
-    """A hand that cannot be seen, `step` seconds later, and its velocity relative to the other hand then.
+def rides(seen: HandLandmarks, velocity: Velocity, partner_velocity: Velocity) -> bool:
+    """Whether a hand that disappears moves with the other one, and not past it or behind it."""
+    relative = np.hypot(velocity[0] - partner_velocity[0], velocity[1] - partner_velocity[1])
+    return bool(relative < _RIDING_SPEED * hand_scale(seen.keypoints_2d))
 
-    It goes with the other hand, of which `partner` are the landmarks then and now; its own motion relative to that
-    dies down. A hand that rested in the other one turns with it, too. Its confidence fades.
+
+def hide(
+    seen: HandLandmarks, velocity: Velocity, partner: tuple[HandLandmarks, HandLandmarks] | None, step: float
+) -> tuple[HandLandmarks, Velocity]:
+    """A hand that cannot be seen, `step` seconds later, and its velocity then; motion and confidence die down.
+
+    Args:
+        seen: the hand now.
+        velocity: relative to that of the hand it rides on, if it rides on one.
+        partner: that hand now and then.
+        step: seconds.
     """
-    before, now = partner
-    hidden = _moved(seen, np.array(relative) * min(step, _LONGEST_STEP))
-    if np.hypot(*relative) < _RIDING_SPEED * hand_scale(seen.keypoints_2d):
-        hidden = _carried(hidden, before, now)
-    else:
-        hidden = _moved(hidden, _middle(now) - _middle(before))
+    hidden = predict(seen, velocity, step)
+    if partner:
+        hidden = _carried(hidden, *partner)
     confidence = (seen.confidence * 0.5 ** (step / _HALF_LIFE)).astype(np.float32)
-    left = 0.5 ** (step / _RELATIVE_HALF_LIFE)
-    return replace(hidden, confidence=confidence), (left * relative[0], left * relative[1])
+    left = 0.5 ** (step / (_RIDING_HALF_LIFE if partner else _PASSING_HALF_LIFE))
+    return replace(hidden, confidence=confidence), (left * velocity[0], left * velocity[1])
 
 
 def _middle(seen: HandLandmarks) -> Array:

@@ -16,6 +16,7 @@ from dir_core.conventions import KEYPOINTS
 from dir_core.detection.crop import Crop, whole_picture
 from dir_core.detection.hand_distances import (
     gap,
+    hand_scale,
     is_covered,
     is_near,
     is_over,
@@ -34,6 +35,7 @@ from dir_core.detection.hidden_hands import (
     mix,
     next_crop_of_size,
     predict,
+    rides,
     side_vote,
     size_after,
     trust,
@@ -77,10 +79,19 @@ _PARTED_TIME = 0.35  # seconds after parting in which the sides are checked
 _SURE_EVIDENCE = 10.0  # frames of sure handedness: what two hands must differ by to be told apart without the locator
 _LOCATOR_EVIDENCE = 2.0  # what one answer about both sides counts, in frames of sure handedness
 _AROUND = 1.3  # square that the locator searches, in widths of both crops
+_SURE_TRUST = 0.65  # below it other crops may show the hand better
+_MOST_PALMS = 4  # that are looked at for a hand that is not seen
+_NEW_SCORE = 0.7  # of the locator, where a hand begins that nobody followed
+_REACH, _FASTEST = 1.0, 12.0  # hand scales, and a second: how far from where it was last a hidden hand is found
+_FOUND_TRUST = 0.35  # from it on it is found there
+_BETTER_TRUST = 0.03  # how much more it must be trusted there
 _MIN_TRUST_ALONE = 0.3  # for hands that only the network for two hands sees
 
 _TOUCH_CONFIDENCE = 0.5
 _OUTSIDE_CONFIDENCE = 0.3
+_ASK_PERIOD = 0.1  # seconds between questions to the untouched network about handedness
+_ASKED_EVIDENCE = 3.0  # what each of them counts, in frames: as many as lie between two
+_TOLD_EVIDENCE = 0.02
 _TOUCH_EVIDENCE = 0.2  # handedness is not to be believed where hands touch
 
 
@@ -93,10 +104,11 @@ class _Track:
     evidence: float = 0.0  # positive speaks for the right hand
     frames: int = 0
     doubted: int = 0  # frames in a row
-    velocity: Velocity = (0.0, 0.0)  # relative to that of the other hand while it is hidden
+    velocity: Velocity = (0.0, 0.0)  # relative to that of the other hand while it rides on it
     hidden_since: float | None = None  # since when it is only predicted
     untold: float = 0.0  # evidence that no sighting has told yet
     size: float = 0.0  # usual, pixels a metre; 0 before the first frame
+    rides: bool = False  # hidden, it goes where the other hand goes
 
 
 @dataclass(eq=False)
@@ -157,8 +169,10 @@ class HandTracker:
         self._palms_seen: list[Palm] | None = None  # in the whole of the current picture
         self._now = -np.inf  # time of the last frame
         self._segment = 0  # grows whenever hands begin or end to touch: they may be exchanged there
+        self._share = 0.0  # of the networks for two hands in the last frame
         self._parted = -np.inf  # when they last ended to
         self._last_located = -np.inf
+        self._last_asked = -np.inf
 
     def __enter__(self) -> "HandTracker":
         return self
@@ -198,6 +212,7 @@ class HandTracker:
         touching = self._are_touching(time)
         if self._two_hands:
             self._watch_touch(touching, time)
+            self._ask_handedness(image, time)
             self._check_sides(image, time)
         self._touching = touching
         self._now = time
@@ -210,7 +225,7 @@ class HandTracker:
         """
         tracks = [*self._tracks, *(loss.track for loss in self._losses)]
         clocks = (self._merged_since, self._short_since, self._begun)
-        times = (self._last_search, self._now, self._parted, self._last_located)
+        times = (self._last_search, self._now, self._parted, self._last_located, self._last_asked)
         return {
             "tracker/counts": np.array([(each.number, each.frames, each.doubted) for each in tracks], np.int64),
             "tracker/values": np.array([_values(each) for each in tracks], np.float64),
@@ -232,7 +247,7 @@ class HandTracker:
         tracks = []
         for row, (number, frames, doubted) in enumerate(state["tracker/counts"].tolist()):
             x, y, size, angle, motion_x, motion_y, *rest = state["tracker/values"][row].tolist()
-            evidence, presence, right_score, velocity_x, velocity_y, hidden_since, untold, usual_size = rest
+            evidence, presence, right_score, velocity_x, velocity_y, hidden_since, untold, usual_size, riding = rest
             points, world = state["tracker/keypoints_2d"][row], state["tracker/world"][row]
             tracks.append(
                 _Track(
@@ -247,6 +262,7 @@ class HandTracker:
                     None if np.isnan(hidden_since) else hidden_since,
                     untold,
                     usual_size,
+                    bool(riding),
                 )
             )
         lost = state["tracker/losses"].tolist()
@@ -255,7 +271,8 @@ class HandTracker:
         self._losses = [_Loss(track, time) for track, time in zip(tracks[followed:], lost, strict=True)]
         clocks = state["tracker/clocks"].tolist()
         self._merged_since, self._short_since, self._begun = (None if np.isnan(each) else each for each in clocks)
-        self._last_search, self._now, self._parted, self._last_located = state["tracker/times"].tolist()
+        times = state["tracker/times"].tolist()
+        self._last_search, self._now, self._parted, self._last_located, self._last_asked = times
         x, y = state["tracker/place"].tolist()
         self._place = (x, y)
         self._next_number, self._rescue_step, self._rescue_turn, self._box_turn, self._segment = state[
@@ -266,8 +283,8 @@ class HandTracker:
     # --- following ---
 
     def _continue_tracks(self, image: Array, time: float) -> None:
-        share = self._near_share(time) if self._two_hands else 0.0
-        kept = self._follow_near(image, time, share) if share > 0 else self._follow_free(image, time)
+        self._share = self._near_share(time) if self._two_hands else 0.0
+        kept = self._follow_near(image, time, self._share) if self._share > 0 else self._follow_free(image, time)
         if len(self._tracks) == 2 and len(kept) == 1:
             vanished = gap(self._tracks[0].seen, self._tracks[1].seen) < _VANISH
             self._merged_since = time if vanished else None
@@ -283,7 +300,8 @@ class HandTracker:
             landmarks = self._look_again(image, track, first) if doubted in (1, 2, 3) or doubted % 4 == 1 else first
             if landmarks.presence < _MIN_PRESENCE and self._two_hands:
                 near = self._near_networks[0].locate(image, track.crop, right)
-                landmarks = near if self._is_sure(near, right) else landmarks
+                # It was told the side, so what it says about that is no evidence.
+                landmarks = replace(near, right_score=0.5) if self._is_sure(near, right) else landmarks
             if landmarks.presence < _MIN_PRESENCE or not is_usable(next_crop(landmarks), image):
                 self._losses.append(_Loss(track, time))
             else:
@@ -307,6 +325,7 @@ class HandTracker:
             doubted=doubted,
             velocity=velocity_after(track.velocity, track.seen, seen, time - self._now),
             hidden_since=None,
+            rides=False,
             size=size_after(track.size or apparent_size(seen), seen, seen.right_score > 0.5),
         )
 
@@ -360,7 +379,8 @@ class HandTracker:
             for hand, track in enumerate(self._tracks):
                 partner = self._tracks[1 - hand]
                 if track.hidden_since is not None and partner.hidden_since is None:
-                    expected[hand] = hide(track.seen, track.velocity, (partner.seen, expected[1 - hand]), step)[0]
+                    moved = (partner.seen, expected[1 - hand]) if track.rides else None
+                    expected[hand] = hide(track.seen, track.velocity, moved, step)[0]
         return expected
 
     def _looks_right(self) -> list[bool]:
@@ -375,9 +395,9 @@ class HandTracker:
         """Look for hands that touch or hide each other; those that are still there, seen or predicted."""
         expected, right = self._expect(time), self._looks_right()
         usual = [track.size or apparent_size(track.seen) for track in self._tracks]
-        crops = [next_crop_of_size(each, size) for each, size in zip(expected, usual, strict=True)]
-        seen = self._locate_near(image, crops, right)
+        seen = self._look_near(image, expected, right, usual)
         if share < 1:
+            crops = [track.crop for track in self._tracks]
             seen = [mix(free, near, share) for free, near in zip(self._locate(image, crops), seen, strict=True)]
         if len(seen) < 2:
             track = self._tracks[0]
@@ -386,16 +406,12 @@ class HandTracker:
             self._losses.append(_Loss(track, time))
             return []
         pairs = (expected[0], expected[1]), (right[0], right[1]), (usual[0], usual[1])
-        believed = believe((seen[0], seen[1]), *pairs)
-        if not all(believed) and time - self._last_located >= _DOUBT_PERIOD:
+        believed = self._believe(image, (seen[0], seen[1]), *pairs)
+        doubted = [not each for each in believed] if not all(believed) else [is_over(seen[0], seen[1])] * 2
+        if any(doubted) and time - self._last_located >= _DOUBT_PERIOD:
             self._last_located = time
-            located = self._locator.locate(image, _around([track.crop for track in self._tracks]))
-            for hand in (0, 1):
-                if not believed[hand]:
-                    palm = located.right if right[hand] else located.left
-                    palms = [palm] if palm else self._find_palms(image)
-                    seen[hand] = self._look_at_palms(image, palms, seen[hand], expected[1 - hand], right[hand])
-            believed = believe((seen[0], seen[1]), *pairs)
+            seen = self._look_elsewhere(image, time, seen, expected=expected, right=right, doubted=doubted)
+            believed = self._believe(image, (seen[0], seen[1]), *pairs)
         kept = []
         for hand, track in enumerate(self._tracks):
             partner = self._tracks[1 - hand]
@@ -419,11 +435,15 @@ class HandTracker:
         blind_since = time if partner.hidden_since is None else max(since, partner.hidden_since)
         if time - since > _LONGEST_HIDDEN or time - blind_since > _LONGEST_BLIND:
             return None
-        relative = track.velocity
-        if track.hidden_since is None and partner.hidden_since is None:
-            relative = (track.velocity[0] - partner.velocity[0], track.velocity[1] - partner.velocity[1])
-        seen, relative = hide(track.seen, relative, (partner.seen, partner_now), time - self._now)
-        return replace(track, crop=next_crop(seen), seen=seen, velocity=relative, hidden_since=since, doubted=0)
+        velocity, riding = track.velocity, track.rides
+        if track.hidden_since is None:
+            riding = partner.hidden_since is None and rides(track.seen, velocity, partner.velocity)
+            if riding:
+                velocity = (velocity[0] - partner.velocity[0], velocity[1] - partner.velocity[1])
+        moved = (partner.seen, partner_now) if riding else None
+        seen, velocity = hide(track.seen, velocity, moved, time - self._now)
+        crop = next_crop(seen)
+        return replace(track, crop=crop, seen=seen, velocity=velocity, hidden_since=since, rides=riding, doubted=0)
 
     def _locate_near(self, image: Array, crops: list[Crop], right: list[bool]) -> list[HandLandmarks]:
         if len(crops) == 2 and self._beside:
@@ -431,16 +451,97 @@ class HandTracker:
             return [self._near_networks[0].locate(image, crops[0], right[0]), other.result()]
         return [self._near_networks[0].locate(image, crop, side) for crop, side in zip(crops, right, strict=True)]
 
+    def _look_near(
+        self, image: Array, expected: list[HandLandmarks], right: list[bool], usual: list[float]
+    ) -> list[HandLandmarks]:
+        """The hands as the networks for two hands see them best: where they were, and in doubt where they should be."""
+        # Hands stop at once where they meet: a hand that is seen is looked for where it was, not where it was going.
+        starts = [
+            track.seen if track.hidden_since is None else each
+            for track, each in zip(self._tracks, expected, strict=True)
+        ]
+        crops = [next_crop_of_size(each, size) for each, size in zip(starts, usual, strict=True)]
+        seen = self._locate_near(image, crops, right)
+        for hand, size in enumerate(usual):
+            if trust(seen[hand], right[hand]) < _SURE_TRUST:
+                again = [next_crop_of_size(each, size) for each in (expected[hand], seen[hand])]
+                seen[hand] = self._look_in(image, again, seen[hand], right[hand])
+        return seen
+
+    def _look_elsewhere(
+        self,
+        image: Array,
+        time: float,
+        seen: list[HandLandmarks],
+        *,
+        expected: list[HandLandmarks],
+        right: list[bool],
+        doubted: list[bool],
+    ) -> list[HandLandmarks]:
+        """Look for doubted hands at palms that neither hand explains; for one of them where both are doubted."""
+        located = self._locator.locate(image, _around([track.crop for track in self._tracks]))
+        found = list(seen)
+        for hand in (0, 1):
+            if doubted[hand] and found[1 - hand] is seen[1 - hand]:
+                palms = [
+                    *located.candidates[right[hand]],
+                    *located.candidates[not right[hand]],
+                    *self._find_palms(image),
+                ]
+                if not all(doubted):
+                    palms = [palm for palm in palms if self._can_be_at(palm, self._tracks[hand], time)]
+                other = seen[1 - hand] if all(doubted) else expected[1 - hand]
+                found[hand] = self._look_at_palms(image, palms, seen[hand], other, right[hand])
+        return found
+
+    def _believe(
+        self,
+        image: Array,
+        seen: tuple[HandLandmarks, HandLandmarks],
+        expected: tuple[HandLandmarks, HandLandmarks],
+        right: tuple[bool, bool],
+        usual: tuple[float, float],
+    ) -> tuple[bool, bool]:
+        """Which of two hands were really seen; where both answers are one hand, the untouched network says whose."""
+        believed = believe(seen, expected, right, usual)
+        if all(believed) and is_same_place(*seen):
+            first = (self._networks[0].locate(image, next_crop(seen[0])).right_score > 0.5) == right[0]
+            return first, not first
+        return believed
+
+    def _look_in(self, image: Array, crops: list[Crop], first: HandLandmarks, right: bool) -> HandLandmarks:
+        """What is seen of a hand in other crops, if it is trusted more there."""
+        best = first
+        for crop in crops:
+            if is_usable(crop, image):
+                seen = self._near_networks[0].locate(image, crop, right)
+                if trust(seen, right) > trust(best, right) + _BETTER_TRUST:
+                    best = seen
+        return best
+
+    @staticmethod
+    def _can_be_at(palm: Palm, track: _Track, time: float) -> bool:
+        """Whether a hand can have come so far since it was last seen."""
+        hidden = 0.0 if track.hidden_since is None else time - track.hidden_since
+        reach = (_REACH + _FASTEST * hidden) * hand_scale(track.seen.keypoints_2d)
+        return bool(np.hypot(palm.crop.x - track.crop.x, palm.crop.y - track.crop.y) <= reach)
+
+    def _is_hand(self, image: Array, seen: HandLandmarks, right: bool) -> bool:
+        """Whether the untouched network sees such a hand there, too: it has seen more of the world than drawn hands."""
+        looked = self._networks[0].locate(image, next_crop(seen))
+        return looked.presence >= _MIN_PRESENCE_RESCUE and (looked.right_score > 0.5) == right
+
     def _look_at_palms(
         self, image: Array, palms: list[Palm], seen: HandLandmarks, other: HandLandmarks, right: bool
     ) -> HandLandmarks:
-        """What is seen of a hand where palms are, if they are elsewhere and it is trusted more there."""
-        best = seen
-        for palm in palms:
-            if is_usable(palm.crop, image) and is_elsewhere(palm, seen, other):
+        """What is seen of a hand that cannot be believed where palms are elsewhere."""
+        best, least = seen, _FOUND_TRUST  # what was not believed may be trusted more: it lies on the other hand
+        elsewhere = [palm for palm in palms if is_usable(palm.crop, image) and is_elsewhere(palm, seen, other)]
+        for place, palm in enumerate(elsewhere[:_MOST_PALMS]):
+            if not any(is_covered(palm.crop, before.crop) for before in elsewhere[:place]):
                 again = self._near_networks[0].locate(image, palm.crop, right)
-                if trust(again, right) > trust(best, right):
-                    best = again
+                if trust(again, right) > least and self._is_hand(image, again, right):
+                    best, least = again, trust(again, right)
         return best
 
     # --- sides of hands that touched ---
@@ -452,6 +553,19 @@ class HandTracker:
             self._parted = -np.inf if touching else time
             for track in self._tracks:
                 track.evidence = carry(track.evidence)
+
+    def _ask_handedness(self, image: Array, time: float) -> None:
+        """Ask the untouched network now and then which hand is which, where the networks for two hands took over."""
+        seen = all(track.hidden_since is None for track in self._tracks)
+        if self._share == 0 or len(self._tracks) < 2 or not seen or time - self._last_asked < _ASK_PERIOD:
+            return
+        self._last_asked = time
+        one, other = (
+            self._right_evidence(seen) for seen in self._locate(image, [track.crop for track in self._tracks])
+        )
+        difference = _ASKED_EVIDENCE * 0.5 * (one - other) * (_TOUCH_EVIDENCE if self._touching else 1.0)
+        for track, evidence in zip(self._tracks, (difference, -difference), strict=True):
+            track.untold += evidence
 
     def _check_sides(self, image: Array, time: float) -> None:
         """Ask the locator now and then which hand is which, while hands touch and where that is not known for sure."""
@@ -549,14 +663,16 @@ class HandTracker:
         located = self._locator.locate(image, outer)
         for right in (False, True):
             palm = located.right if right else located.left
-            if palm is None or not is_usable(palm.crop, image) or right in self._looks_right():
+            if palm is None or palm.score < _NEW_SCORE or not is_usable(palm.crop, image):
+                continue
+            if right in self._looks_right():
                 continue
             if not is_elsewhere(palm, *(track.seen for track in self._tracks)):
                 continue
             seen = self._near_networks[0].locate(image, palm.crop, right)
             crop = next_crop(seen)
-            new = not any(is_same_place(seen, track.seen) for track in self._tracks)
-            if new and self._is_sure(seen, right) and is_usable(crop, image):
+            new = not any(is_same_place(seen, track.seen) or is_over(seen, track.seen) for track in self._tracks)
+            if new and self._is_sure(seen, right) and is_usable(crop, image) and self._is_hand(image, seen, right):
                 self._begin(crop, seen, time, _LOCATOR_EVIDENCE * (1.0 if right != self.mirrored else -1.0))
 
     @staticmethod
@@ -599,7 +715,8 @@ class HandTracker:
         return time - self._merged_since < _MERGED_TIME
 
     def _add_evidence(self, size: tuple[int, int], touching: bool) -> list[Sighting]:
-        weight = _TOUCH_EVIDENCE if touching else 1.0
+        # The networks for two hands are told the side: what they say about it counts next to nothing.
+        weight = min(_TOUCH_EVIDENCE if touching else 1.0, 1.0 - (1.0 - _TOLD_EVIDENCE) * self._share)
         own = [
             0.0 if track.hidden_since is not None else self._right_evidence(track.seen) * weight
             for track in self._tracks
@@ -634,7 +751,16 @@ def _values(track: _Track) -> tuple[float, ...]:
     crop, seen = track.crop, track.seen
     place = (crop.x, crop.y, crop.size, crop.angle)
     hidden_since = np.nan if track.hidden_since is None else track.hidden_since
-    own = (track.evidence, seen.presence, seen.right_score, *track.velocity, hidden_since, track.untold, track.size)
+    own = (
+        track.evidence,
+        seen.presence,
+        seen.right_score,
+        *track.velocity,
+        hidden_since,
+        track.untold,
+        track.size,
+        track.rides,
+    )
     return (*place, *track.motion, *own)
 
 

@@ -307,9 +307,11 @@ def test_a_rider_turns_and_a_passer_goes_straight_on() -> None:
     moved, velocity = hidden_hands.hide(rider, (0.0, 0.0), (before, now), 1 / RATE)
     assert apart(moved, landmarks(Pose(310, 280, 0.2), False)) < 0.02
     assert velocity == (0.0, 0.0)
-    passer, velocity = hidden_hands.hide(rider, (-600.0, 0.0), (before, before), 1 / RATE)
+    passer, velocity = hidden_hands.hide(rider, (-600.0, 0.0), None, 1 / RATE)
     assert apart(passer, landmarks(Pose(280, 300), False)) < 1e-3
     assert -600 < velocity[0] < -400
+    assert hidden_hands.rides(rider, (-600.0, 0.0), (-550.0, 0.0))
+    assert not hidden_hands.rides(rider, (0.0, 0.0), (-600.0, 0.0))  # the other hand passes in front of it
 
 
 # --- sides -----------------------------------------------------------------------------------------------------
