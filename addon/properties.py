@@ -144,7 +144,7 @@ class HandsCapture(bpy.types.PropertyGroup):  # type: ignore[misc]
         description="What sees the hands in the footage",
         items=(
             ("landmarks", "Landmarks", "Runs at once on every computer, also where hands touch or hide each other"),
-            ("dir", "DIR Network", "Sees both hands at once where they clasp; needs the GPU runtime and weights of your own"),
+            ("dir", "DIR Network", "Sees both hands at once, also clasped; needs the GPU runtime and your own weights"),
         ),
         default="landmarks",
     )

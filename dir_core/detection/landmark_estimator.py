@@ -17,7 +17,7 @@ from dir_core.parts import Parts
 
 
 class LandmarkEstimator:
-    """The embedded default: key points of separated hands; says when hands touch instead of guessing."""
+    """The embedded default: key points of both hands, and how sure each of them is where hands touch."""
 
     name = "landmarks"
     licence = "Apache-2.0"

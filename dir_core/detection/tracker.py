@@ -77,7 +77,7 @@ _TOUCH_PERIOD = 0.25  # seconds between questions to the locator while hands tou
 _DOUBT_PERIOD = 0.1  # the same while a hand is not seen, or when they have just parted
 _PARTED_TIME = 0.35  # seconds after parting in which the sides are checked
 _SURE_EVIDENCE = 10.0  # frames of sure handedness: what two hands must differ by to be told apart without the locator
-_LOCATOR_EVIDENCE = 2.0  # what one answer about both sides counts, in frames of sure handedness
+_LOCATOR_EVIDENCE = 0.3  # what one answer about both sides counts, in frames of sure handedness
 _AROUND = 1.3  # square that the locator searches, in widths of both crops
 _SURE_TRUST = 0.65  # below it other crops may show the hand better
 _MOST_PALMS = 4  # that are looked at for a hand that is not seen
@@ -526,10 +526,10 @@ class HandTracker:
         reach = (_REACH + _FASTEST * hidden) * hand_scale(track.seen.keypoints_2d)
         return bool(np.hypot(palm.crop.x - track.crop.x, palm.crop.y - track.crop.y) <= reach)
 
-    def _is_hand(self, image: Array, seen: HandLandmarks, right: bool) -> bool:
-        """Whether the untouched network sees such a hand there, too: it has seen more of the world than drawn hands."""
+    def _is_hand(self, image: Array, seen: HandLandmarks, right: bool | None = None) -> bool:
+        """Whether the untouched network sees a hand there, too, and of that side; it has seen more than drawn hands."""
         looked = self._networks[0].locate(image, next_crop(seen))
-        return looked.presence >= _MIN_PRESENCE_RESCUE and (looked.right_score > 0.5) == right
+        return looked.presence >= _MIN_PRESENCE_RESCUE and right in (None, looked.right_score > 0.5)
 
     def _look_at_palms(
         self, image: Array, palms: list[Palm], seen: HandLandmarks, other: HandLandmarks, right: bool
@@ -672,7 +672,7 @@ class HandTracker:
             seen = self._near_networks[0].locate(image, palm.crop, right)
             crop = next_crop(seen)
             new = not any(is_same_place(seen, track.seen) or is_over(seen, track.seen) for track in self._tracks)
-            if new and self._is_sure(seen, right) and is_usable(crop, image) and self._is_hand(image, seen, right):
+            if new and self._is_sure(seen, right) and is_usable(crop, image) and self._is_hand(image, seen):
                 self._begin(crop, seen, time, _LOCATOR_EVIDENCE * (1.0 if right != self.mirrored else -1.0))
 
     @staticmethod
