@@ -177,7 +177,7 @@ def lay_out(folder: Path, series: Series, count: int) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, (shape, kind) in _layout(count, PICTURE_SIDE).items():
-            np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=kind, shape=shape).flush()
+            np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=kind, shape=shape).flush()  # type: ignore[no-untyped-call]
         np.save(folder / _DONE, np.zeros(count, np.bool_))
     except OSError as error:
         raise OutputError(f"Cannot write {folder}: {error.strerror}; choose another folder.") from error
