@@ -259,7 +259,5 @@ def find_concerns(clip: LandmarkClip, info: FootageInfo) -> list[str]:
         if observed.any() and observed.mean() < 0.5:
             concerns.append(f"The {side} hand was seen in only {observed.mean():.0%} of the frames.")
     if clip.touching.any() and not isinstance(clip, PosedClip):
-        concerns.append(
-            f"The hands touch or overlap in {int(clip.touching.sum())} frames, their confidence is lowered there."
-        )
+        concerns.append(f"The hands touch or overlap in {int(clip.touching.sum())} frames, look at them there first.")
     return concerns

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from dir_core.conventions import Side
 from dir_core.detection import landmark_network, locator, palm_detector
 from dir_core.detection.clip_tracking import read_part, track_hands
-from dir_core.detection.tracker import HandTracker, uses_two_hands
+from dir_core.detection.tracker import HandTracker
 from dir_core.footage import Frame
 from dir_core.hand_model import HandModel
 from dir_core.landmarks import LandmarkClip
@@ -35,7 +35,7 @@ class LandmarkEstimator:
         self._two_hands = two_hands
         self.warnings: list[str] = []
         used = [palm_detector.WEIGHTS, landmark_network.WEIGHTS]
-        if uses_two_hands(two_hands):
+        if two_hands:
             used += [locator.WEIGHTS, landmark_network.TWO_HAND_WEIGHTS]
         self.digest = hashlib.sha256(b"".join(path.read_bytes() for path in used)).hexdigest()
 

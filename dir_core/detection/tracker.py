@@ -42,8 +42,7 @@ from dir_core.detection.hidden_hands import (
     velocity_after,
 )
 from dir_core.detection.interpreter import allowed_threads
-from dir_core.detection.landmark_network import TWO_HAND_WEIGHTS, HandLandmarks, LandmarkNetwork, TwoHandLandmarkNetwork
-from dir_core.detection.locator import WEIGHTS as LOCATOR_WEIGHTS
+from dir_core.detection.landmark_network import HandLandmarks, LandmarkNetwork, TwoHandLandmarkNetwork
 from dir_core.detection.locator import HandLocator
 from dir_core.detection.palm_detector import Palm, PalmDetector
 from dir_core.detection.sides import SHORTEST_RUN, Sighting, carry
@@ -149,7 +148,7 @@ class HandTracker:
         # Two single-threaded networks side by side beat one network with two threads, twice.
         self._networks = [LandmarkNetwork(threads=1) for _ in range(2 if threads > 1 else 1)]
         self._beside = ThreadPoolExecutor(1, "second hand") if threads > 1 else None
-        self._two_hands = uses_two_hands(two_hands)
+        self._two_hands = two_hands
         if self._two_hands:
             self._near_networks = [TwoHandLandmarkNetwork(threads=1) for _ in self._networks]
             self._locator = HandLocator(threads=threads)
@@ -740,11 +739,6 @@ class HandTracker:
             confidence = confidence.astype(np.float32)
             sightings.append(Sighting(track.number, track.seen, confidence, evidence, self._segment))
         return sightings
-
-
-def uses_two_hands(wanted: bool) -> bool:
-    """Whether the networks for two hands are asked: if that is wanted and they are there."""
-    return wanted and TWO_HAND_WEIGHTS.is_file() and LOCATOR_WEIGHTS.is_file()
 
 
 def _values(track: _Track) -> tuple[float, ...]:

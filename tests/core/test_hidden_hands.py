@@ -128,7 +128,6 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     monkeypatch.setattr(tracker, "TwoHandLandmarkNetwork", network(locate=made.locate_near))
     monkeypatch.setattr(tracker, "PalmDetector", network(detect=made.detect))
     monkeypatch.setattr(tracker, "HandLocator", network(locate=made.locate_both))
-    monkeypatch.setattr(tracker, "uses_two_hands", lambda wanted: wanted)
     return made
 
 

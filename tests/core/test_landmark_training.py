@@ -8,7 +8,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from dir_core.camera import project  # noqa: E402
 from dir_core.conventions import SIDES  # noqa: E402
+from dir_core.evaluation.touching_metrics import straight_ahead  # noqa: E402
 from dir_core.fitting.landmark_places import landmark_places  # noqa: E402
 from dir_core.hand_model import open_hand_models  # noqa: E402
 from dir_core.training import landmark_training  # noqa: E402
@@ -101,7 +103,9 @@ def test_the_world_is_the_hand_in_the_axes_of_the_picture(task):
         flat, seen = sample.world[:, :2], sample.points - sample.points.mean(0)
         alike = (flat * seen).sum() / np.linalg.norm(flat) / np.linalg.norm(seen)
         assert alike > 0.998  # a hand far away is seen nearly as its parallel projection
-        depth = landmark_places(pictures.keypoints_3d[0, hand])[:, 2]
+        keypoints = landmark_places(pictures.keypoints_3d[:1].astype(float))
+        ahead = straight_ahead(keypoints, project(keypoints, pictures.camera_matrix[0]), pictures.camera_matrix[0])
+        depth = ahead[0, hand, :, 2]
         np.testing.assert_allclose(np.corrcoef(depth, sample.world[:, 2])[0, 1], 1, atol=1e-6)
 
 

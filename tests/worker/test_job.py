@@ -47,7 +47,7 @@ RATE = 30.0
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dir_core.detection.tracker._CHUNK", CHUNK)
+    monkeypatch.setattr("dir_core.detection.clip_tracking._CHUNK", CHUNK)
 
 
 @pytest.fixture(scope="module")
