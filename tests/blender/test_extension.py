@@ -216,11 +216,16 @@ def test_the_wheel_holds_the_package_and_every_asset_it_reads(archive: Path, tmp
         wanted = {
             path.relative_to(build_addon.ROOT).as_posix()
             for path in (build_addon.ROOT / folder).rglob("*")
-            if path.suffix in (".py", ".npz", ".tflite", ".json", ".md") and "demo" not in path.parts
+            if path.suffix in (".py", ".npz", ".tflite", ".json", ".md")
+            if not {"demo", "second_hand"} & set(path.parts)
             if not path.name.startswith("build_")
         }
         assert wanted <= names
-    assert not [name for name in names if "/demo/" in name or "build_" in name or name.endswith((".pyc", ".mp4"))]
+    assert not [
+        name
+        for name in names
+        if "/demo/" in name or "second_hand" in name or "build_" in name or name.endswith((".pyc", ".mp4"))
+    ]
 
 
 def test_the_source_manifest_names_no_wheel() -> None:
