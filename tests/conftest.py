@@ -17,3 +17,12 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the reference material is not at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def real(shared: Path) -> Path:
+    """The folder with two pictures of InterHand2.6M."""
+    folder = shared / "footage" / "interhand2.6m"
+    if not folder.is_dir():
+        pytest.skip(f"the two pictures of InterHand2.6M are not at {folder}")
+    return folder

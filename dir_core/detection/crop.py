@@ -61,6 +61,11 @@ def cut_out(image: Array, crop: Crop, side: int, *, replicate_border: bool) -> A
     )
 
 
+def as_network_input(picture: Array) -> Array:
+    """A picture [S, S, 3] uint8 as MediaPipe's networks take it: [1, S, S, 3] float32 in 0..1."""
+    return np.multiply(picture, np.float32(1 / 255), dtype=np.float32)[None]
+
+
 def to_image(points: Array, crop: Crop, side: int) -> Array:
     """Map points [..., 2] from pixels of a cut-out of `side` pixels to pixels of the picture."""
     matrix = _crop_to_image(crop, side)

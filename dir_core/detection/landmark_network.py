@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dir_core.detection.crop import Crop, cut_out, to_image, turn_directions
+from dir_core.detection.crop import Crop, as_network_input, cut_out, to_image, turn_directions
 from dir_core.detection.interpreter import load_interpreter
 
 Array = NDArray[Any]
@@ -56,9 +56,7 @@ class LandmarkNetwork:
     def locate(self, image: Array, crop: Crop) -> HandLandmarks:
         """Key points of the hand in `crop` of `image` [H, W, 3] uint8 RGB."""
         picture = cut_out(image, crop, INPUT_SIDE, replicate_border=True)
-        points, presence, right_score, world = self.infer(
-            np.multiply(picture, np.float32(1 / 255), dtype=np.float32)[None]
-        )
+        points, presence, right_score, world = self.infer(as_network_input(picture))
         return HandLandmarks(
             keypoints_2d=to_image(points.reshape(21, 3)[:, :2], crop, INPUT_SIDE).astype(np.float32),
             world=turn_directions(world.reshape(21, 3), crop),
@@ -100,9 +98,7 @@ class TwoHandLandmarkNetwork:
         """
         picture = cut_out(image, crop, INPUT_SIDE, replicate_border=True)
         picture = picture if right else picture[:, ::-1]
-        points, presence, agreement, world = self._network.infer(
-            np.multiply(picture, np.float32(1 / 255), dtype=np.float32)[None]
-        )
+        points, presence, agreement, world = self._network.infer(as_network_input(picture))
         points, world = points.reshape(21, 3), world.reshape(21, 3)
         places, logits = points[:, :2], points[:, 2]
         if not right:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dir_core.detection.crop import Crop, crop_around_palm, cut_out, to_image
+from dir_core.detection.crop import Crop, as_network_input, crop_around_palm, cut_out, to_image
 from dir_core.detection.interpreter import load_interpreter
 
 Array = NDArray[Any]
@@ -59,7 +59,7 @@ class PalmDetector:
     def look(self, image: Array, outer: Crop) -> tuple[Array, Array]:
         """What the network says about `outer`: boxes [2016, 18] px and logits [2016], one for each anchor."""
         picture = cut_out(image, outer, INPUT_SIDE, replicate_border=False)
-        boxes, logits = self.infer(np.multiply(picture, np.float32(1 / 255), dtype=np.float32)[None])
+        boxes, logits = self.infer(as_network_input(picture))
         return boxes[0], logits[0, :, 0]
 
     def infer(self, picture: Array) -> tuple[Array, Array]:

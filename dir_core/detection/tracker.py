@@ -3,7 +3,7 @@
 Sides belong to tracks, never to single frames: every frame adds to a track's evidence, and the sum decides.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -282,8 +282,9 @@ class HandTracker:
     # --- following ---
 
     def _continue_tracks(self, image: Array, time: float) -> None:
-        self._share = self._near_share(time) if self._two_hands else 0.0
-        kept = self._follow_near(image, time, self._share) if self._share > 0 else self._follow_free(image, time)
+        expected = self._expect(time) if self._two_hands else []
+        self._share = self._near_share(expected) if self._two_hands else 0.0
+        kept = self._follow_near(image, time, expected) if self._share > 0 else self._follow_free(image, time)
         if len(self._tracks) == 2 and len(kept) == 1:
             vanished = gap(self._tracks[0].seen, self._tracks[1].seen) < _VANISH
             self._merged_since = time if vanished else None
@@ -350,21 +351,24 @@ class HandTracker:
         return (a, b) if a.number < b.number else (b, a)
 
     def _locate(self, image: Array, crops: list[Crop]) -> list[HandLandmarks]:
-        if len(crops) == 2 and self._beside:
-            other = self._beside.submit(self._networks[1].locate, image, crops[1])
-            return [self._networks[0].locate(image, crops[0]), other.result()]
-        return [self._networks[0].locate(image, crop) for crop in crops]
+        return self._side_by_side([network.locate for network in self._networks], [(image, crop) for crop in crops])
+
+    def _side_by_side(self, locate: list[Callable[..., HandLandmarks]], questions: list[Any]) -> list[HandLandmarks]:
+        """Answers to at most two questions, the second one meanwhile by the second network where there is one."""
+        if len(questions) == 2 and self._beside:
+            other = self._beside.submit(locate[1], *questions[1])
+            return [locate[0](*questions[0]), other.result()]
+        return [locate[0](*question) for question in questions]
 
     # --- following hands that are near each other ---
 
-    def _near_share(self, time: float) -> float:
+    def _near_share(self, expected: list[HandLandmarks]) -> float:
         """How far the networks for two hands are to be believed, 0..1."""
         if len(self._tracks) < 2:
             return 1.0 if self._tracks and self._merged_since is not None else 0.0
         if any(track.hidden_since is not None for track in self._tracks):
             return 1.0
         a, b = self._tracks
-        expected = self._expect(time)
         return max(closeness(a.seen, b.seen), closeness(expected[0], expected[1]))
 
     def _expect(self, time: float) -> list[HandLandmarks]:
@@ -390,14 +394,14 @@ class HandTracker:
             return [right, not right]
         return [(each > 0) != self.mirrored for each in evidence]
 
-    def _follow_near(self, image: Array, time: float, share: float) -> list[_Track]:
+    def _follow_near(self, image: Array, time: float, expected: list[HandLandmarks]) -> list[_Track]:
         """Look for hands that touch or hide each other; those that are still there, seen or predicted."""
-        expected, right = self._expect(time), self._looks_right()
+        right = self._looks_right()
         usual = [track.size or apparent_size(track.seen) for track in self._tracks]
         seen = self._look_near(image, expected, right, usual)
-        if share < 1:
-            crops = [track.crop for track in self._tracks]
-            seen = [mix(free, near, share) for free, near in zip(self._locate(image, crops), seen, strict=True)]
+        if self._share < 1:
+            free = self._locate(image, [track.crop for track in self._tracks])
+            seen = [mix(one, other, self._share) for one, other in zip(free, seen, strict=True)]
         if len(seen) < 2:
             track = self._tracks[0]
             if seen[0].presence >= _MIN_PRESENCE and is_usable(next_crop(seen[0]), image):
@@ -445,10 +449,8 @@ class HandTracker:
         return replace(track, crop=crop, seen=seen, velocity=velocity, hidden_since=since, rides=riding, doubted=0)
 
     def _locate_near(self, image: Array, crops: list[Crop], right: list[bool]) -> list[HandLandmarks]:
-        if len(crops) == 2 and self._beside:
-            other = self._beside.submit(self._near_networks[1].locate, image, crops[1], right[1])
-            return [self._near_networks[0].locate(image, crops[0], right[0]), other.result()]
-        return [self._near_networks[0].locate(image, crop, side) for crop, side in zip(crops, right, strict=True)]
+        questions = [(image, crop, side) for crop, side in zip(crops, right, strict=True)]
+        return self._side_by_side([network.locate for network in self._near_networks], questions)
 
     def _look_near(
         self, image: Array, expected: list[HandLandmarks], right: list[bool], usual: list[float]
@@ -539,8 +541,9 @@ class HandTracker:
         for place, palm in enumerate(elsewhere[:_MOST_PALMS]):
             if not any(is_covered(palm.crop, before.crop) for before in elsewhere[:place]):
                 again = self._near_networks[0].locate(image, palm.crop, right)
-                if trust(again, right) > least and self._is_hand(image, again, right):
-                    best, least = again, trust(again, right)
+                trusted = trust(again, right)
+                if trusted > least and self._is_hand(image, again, right):
+                    best, least = again, trusted
         return best
 
     # --- sides of hands that touched ---

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dir_core.camera import project
 from dir_core.conventions import KEYPOINT_PARENTS, SIDES
 from dir_core.detection.crop import (
     Crop,
@@ -36,6 +37,7 @@ from dir_core.evaluation.touching_metrics import straight_ahead
 from dir_core.fitting.landmark_places import landmark_places
 from dir_core.training.locator_training import PALM_KEYPOINTS, palm_boxes
 from dir_core.training.picture_changes import change_camera, cover
+from dir_core.training.picture_task import PictureTask
 from dir_core.training.synthetic import Pictures, load_pictures
 from dir_core.training.tflite_graph import LOGIT, TrainableNetwork, load_network
 from dir_core.training.training_run import Batch
@@ -124,20 +126,9 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class LandmarkTask:
-    """The landmark network for touching hands as a task of `training_run.train`.
+class LandmarkTask(PictureTask):
+    """The landmark network for touching hands as a task of `training_run.train`."""
 
-    Attributes:
-        folders: pictures as `synthetic.write_pictures` draws them.
-        held_out: the first pictures of each folder, which only validation sees.
-        seed, part_size, learning_rate: see `training_run.Task`.
-    """
-
-    folders: tuple[Path, ...]
-    held_out: int = 256
-    seed: int = 0
-    part_size: int = 16
-    learning_rate: float = 3e-3
     name: str = "landmarks"
 
     def make_network(self) -> TrainableNetwork:
@@ -153,9 +144,8 @@ class LandmarkTask:
     def draw_batch(self, random: np.random.Generator, count: int) -> Batch:
         """`count` samples, the attributes of `Sample` as tensors; `pictures` [N, 3, 224, 224] uint8."""
         sources = [_open_source(folder, self.held_out) for folder in self.folders]
-        shares = np.array([len(source.pictures) - self.held_out for source in sources], float)
         samples = []
-        for place, number in enumerate(random.choice(len(sources), count, p=shares / shares.sum())):
+        for place, number in enumerate(self.choose_folders(random, [len(each.pictures) for each in sources], count)):
             samples.append(_draw_training_sample(random, sources[number], free=place % _FREE_EVERY == 0))
         return _stacked(samples)
 
@@ -295,8 +285,7 @@ def _cut_hand(
     """A crop around a hand, as a tracker in the middle of a clip or at its beginning would make it."""
     pictures = source.pictures
     keypoints = landmark_places(pictures.keypoints_3d[number].astype(float))
-    projected = keypoints @ pictures.camera_matrix[number].T
-    places = projected[..., :2] / projected[..., 2:]
+    places = project(keypoints, pictures.camera_matrix[number])
     # A crop does not say where it was cut out: the aim is what a camera turned straight at the hand would see.
     ahead = straight_ahead(keypoints[None], places[None], pictures.camera_matrix[number])[0]
     crop = _shake(random, _ideal_crop(random, places[hand]))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dir_core.camera import project
 from dir_core.conventions import SIDES
 from dir_core.detection.crop import Crop, cut_out, to_crop
 from dir_core.detection.locator import locate_hands
@@ -24,6 +25,7 @@ from dir_core.detection.palm_detector import ANCHOR_CENTRES, ANCHOR_GRIDS, INPUT
 from dir_core.errors import SettingsError
 from dir_core.fitting.landmark_places import landmark_places
 from dir_core.training.picture_changes import change_camera
+from dir_core.training.picture_task import PictureTask
 from dir_core.training.scenes import KINDS
 from dir_core.training.synthetic import Pictures, load_pictures
 from dir_core.training.tflite_graph import TrainableNetwork, load_network
@@ -77,20 +79,9 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class LocatorTask:
-    """The locator as a task of `training_run.train`.
+class LocatorTask(PictureTask):
+    """The locator as a task of `training_run.train`; of close and of wide pictures."""
 
-    Attributes:
-        folders: pictures as `synthetic.write_pictures` draws them, close and wide ones.
-        held_out: the first pictures of each folder, which only validation sees.
-        seed, part_size, learning_rate: see `training_run.Task`.
-    """
-
-    folders: tuple[Path, ...]
-    held_out: int = 256
-    seed: int = 0
-    part_size: int = 16
-    learning_rate: float = 3e-3
     name: str = "locator"
 
     def make_network(self) -> TrainableNetwork:
@@ -112,9 +103,8 @@ class LocatorTask:
                 raise SettingsError(
                     f"{folder} holds {len(pictures)} pictures, the first {self.held_out} for validation; draw more."
                 )
-        shares = np.array([len(pictures) - self.held_out for pictures in sources], float)
         samples = []
-        for source in random.choice(len(shares), count, p=shares / shares.sum()):
+        for source in self.choose_folders(random, [len(pictures) for pictures in sources], count):
             pictures = sources[source]
             samples.append(draw_sample(random, pictures, int(random.integers(self.held_out, len(pictures)))))
         return _stacked(samples)
@@ -261,8 +251,7 @@ def draw_sample(random: np.random.Generator, pictures: Pictures, number: int) ->
     points = pictures.keypoints_3d[number].astype(np.float64)
     present, visible = np.array(pictures.present[number]), np.array(pictures.visible[number])
     keypoints = np.zeros((len(SIDES), points.shape[1], 2))
-    rays = landmark_places(points[present]) @ pictures.camera_matrix[number].T
-    keypoints[present] = rays[..., :2] / rays[..., 2:]
+    keypoints[present] = project(landmark_places(points[present]), pictures.camera_matrix[number])
     if random.random() < 0.5:
         image = np.ascontiguousarray(image[:, ::-1])
         keypoints[..., 0] = image.shape[1] - keypoints[..., 0]

@@ -376,14 +376,6 @@ def test_the_command_states_its_protocol_and_writes_a_report(
 # The real data set
 
 
-@pytest.fixture(scope="session")
-def real(shared: Path) -> Path:
-    folder = shared / "footage" / "interhand2.6m"
-    if not folder.is_dir():
-        pytest.skip(f"the two pictures of InterHand2.6M are not at {folder}")
-    return folder
-
-
 def test_a_real_frame(real: Path) -> None:
     (frame,) = read_interhand(real)  # the other picture shows one hand
     assert frame.number == 44669

@@ -231,14 +231,6 @@ def test_the_command_reports_drawn_clips(
 
 
 @pytest.fixture(scope="session")
-def real(shared: Path) -> Path:
-    folder = shared / "footage" / "interhand2.6m"
-    if not folder.is_dir():
-        pytest.skip(f"the two pictures of InterHand2.6M are not at {folder}")
-    return folder
-
-
-@pytest.fixture(scope="session")
 def untouched(real: Path) -> dict[str, TouchingFigures]:
     return measure_stills(real, hand_reader(two_hands=False))
 
