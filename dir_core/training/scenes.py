@@ -39,6 +39,8 @@ LARGEST_FLEXION, LARGEST_DEVIATION = np.radians([70.0, 30.0])
 
 _CANDIDATES = 10
 _SETTLED = 4  # of the candidates, the best for a body, are brought to rest on each other
+_CAMERAS = 4  # candidates for another picture of the same hands
+_PASSING_TURN = 0.2  # radians
 _SKIN = 0.004  # metres that fingers press into each other
 _PUSHES = 12
 _ROUNDS = 12  # batches of candidates before the least bad one is taken
@@ -104,23 +106,7 @@ def sample_still(  # noqa: PLR0917 - what may be asked of a picture
 
     "close": hands fill most of the picture, as in a crop; "wide": the whole scene, hands anywhere in it.
     """
-    kind = kind or KINDS[rng.choice(len(KINDS), p=KIND_SHARES)]
-    view = view or ("webcam" if rng.random() < VIEW_SHARES["webcam"] else "egocentric")
-    body = sample_body(rng, models)
-    scene = sample_scene(rng, body, kind, view)
-    camera_matrix = _frame(rng, scene, framing, size)
-    return TwoHands(
-        kind=kind,
-        view=view,
-        rotation=scene.rotation(body)[None],
-        translation=scene.seen_wrists()[None],
-        elbow=scene.camera.see(scene.elbow)[0][None],
-        present=scene.present,
-        shape=body.shape,
-        scale=body.scale,
-        camera_matrix=camera_matrix,
-        image_size=(size, size),
-    )
+    return photograph(rng, sample_hands(rng, models, kind, view), framing, size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +139,62 @@ class Scene:
     def seen_wrists(self) -> Array:
         """Wrists [2, 3] of the first scene in camera axes."""
         return self.camera.see(self.pair.place)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class PosedHands:
+    """Hands at rest before a camera: the scene of a body, N = 1."""
+
+    kind: Kind
+    view: View
+    body: Body
+    scene: Scene
+
+
+def sample_hands(
+    rng: np.random.Generator, models: Mapping[Side, HandModel], kind: Kind | None = None, view: View | None = None
+) -> PosedHands:
+    """Hands of any kind and view, unless one is asked for."""
+    kind = kind or KINDS[rng.choice(len(KINDS), p=KIND_SHARES)]
+    view = view or _any_view(rng)
+    body = sample_body(rng, models)
+    return PosedHands(kind, view, body, sample_scene(rng, body, kind, view))
+
+
+def see_again(rng: np.random.Generator, hands: PosedHands) -> PosedHands:
+    """The same hands before another camera: another place, distance, roll and lens, of either view.
+
+    Hands that pass are that only as their camera sees them: its direction changes little, its view not at all.
+    """
+    scene = hands.scene
+    view = hands.view if hands.kind == "passing" else _any_view(rng)
+    direction, up, distance = _sample_view(rng, view, _CAMERAS)
+    if hands.kind == "passing":
+        direction = _unit(-scene.camera.turn[:, 2] + rng.normal(size=(_CAMERAS, 3)) * _PASSING_TURN)
+    rows = np.zeros(_CAMERAS, np.intp)
+    scene = replace(scene.take(rows), camera=_aim(rng, scene.keypoints[rows], direction, up, distance))
+    return replace(hands, view=view, scene=scene.take(np.argmin(_unseen(scene), keepdims=True)))
+
+
+def photograph(rng: np.random.Generator, hands: PosedHands, framing: Framing, size: int) -> TwoHands:
+    """The hands as their camera sees them in a square picture of `size` pixels."""
+    body, scene = hands.body, hands.scene
+    return TwoHands(
+        kind=hands.kind,
+        view=hands.view,
+        rotation=scene.rotation(body)[None],
+        translation=scene.seen_wrists()[None],
+        elbow=scene.camera.see(scene.elbow)[0][None],
+        present=scene.present,
+        shape=body.shape,
+        scale=body.scale,
+        camera_matrix=_frame(rng, scene, framing, size),
+        image_size=(size, size),
+    )
+
+
+def _any_view(rng: np.random.Generator) -> View:
+    return "webcam" if rng.random() < VIEW_SHARES["webcam"] else "egocentric"
 
 
 def sample_body(rng: np.random.Generator, models: Mapping[Side, HandModel]) -> Body:

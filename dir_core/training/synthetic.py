@@ -22,13 +22,19 @@ from dir_core.take import SCHEMA, HandTrack, Take, save_take, write_whole
 from dir_core.training.looks import sample_look
 from dir_core.training.motion import sample_clip
 from dir_core.training.renderer import Renderer
-from dir_core.training.scenes import KINDS, Framing, sample_still
+from dir_core.training.scenes import KINDS, Framing, PosedHands, photograph, sample_hands, see_again
 from dir_core.training.two_hands import Kind, Picture, TwoHands, View
 
 Array = NDArray[Any]
 
 
 PICTURE_SIDE: Final = 288  # pixels; a hand in a close picture has about the 224 that the landmark network looks at
+
+PICTURES_OF_HANDS: Final = 4
+"""Pictures in a row that show the same posed hands: finding hands that touch costs more than drawing them.
+
+Each has its own camera, lens, framing, skin, light, clothes, objects and background.
+"""
 
 _SETTINGS = "pictures.json"
 _DONE = "done.npy"
@@ -90,11 +96,25 @@ def _layout(count: int, side: int) -> dict[str, tuple[tuple[int, ...], Any]]:
     }
 
 
-def render_picture(renderer: Renderer, series: Series, number: int) -> tuple[TwoHands, Picture]:
-    """One picture of a series, `PICTURE_SIDE` pixels square."""
-    rng = np.random.default_rng((series.seed, number))
-    hands = sample_still(rng, series.models, kind=series.kind, framing=series.framing, size=PICTURE_SIDE)
-    return hands, renderer.draw(hands, 0, series.models, sample_look(rng, hands.view))
+class Painter:
+    """Draws the pictures of one series; it keeps the hands of the last one for the next, which may show them too."""
+
+    def __init__(self, renderer: Renderer, series: Series) -> None:
+        self._renderer = renderer
+        self._series = series
+        self._hands: tuple[int, PosedHands] | None = None
+
+    def draw(self, number: int) -> tuple[TwoHands, Picture]:
+        """One picture, `PICTURE_SIDE` pixels square."""
+        series = self._series
+        group, place = divmod(number, PICTURES_OF_HANDS)
+        if self._hands is None or self._hands[0] != group:
+            rng = np.random.default_rng((series.seed, group))
+            self._hands = group, sample_hands(rng, series.models, series.kind)
+        rng = np.random.default_rng((series.seed, group, place + 1))
+        posed = see_again(rng, self._hands[1]) if place else self._hands[1]
+        hands = photograph(rng, posed, series.framing, PICTURE_SIDE)
+        return hands, self._renderer.draw(hands, 0, series.models, sample_look(rng, hands.view))
 
 
 def render_clip(
@@ -141,10 +161,13 @@ def write_pictures(
     lay_out(folder, series, count)
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in _layout(0, 0)}
     done = np.load(folder / _DONE, mmap_mode="r+")
+    # Whole groups of the same hands, which are found once.
+    mine = [number for number in range(count) if number // PICTURES_OF_HANDS % share[1] == share[0]]
     with Renderer() as renderer:
-        for step, number in enumerate(range(share[0], count, share[1])):
+        painter = Painter(renderer, series)
+        for step, number in enumerate(mine):
             if not done[number]:
-                hands, picture = render_picture(renderer, series, number)
+                hands, picture = painter.draw(number)
                 arrays["images"][number] = picture.image
                 arrays["kind"][number] = KINDS.index(hands.kind)
                 for name in ("camera_matrix", "keypoints_3d", "keypoints_2d", "visible", "present"):
@@ -168,6 +191,7 @@ def lay_out(folder: Path, series: Series, count: int) -> None:
         "seed": series.seed,
         "kind": series.kind,
         "side": PICTURE_SIDE,
+        "pictures_of_hands": PICTURES_OF_HANDS,
     }
     settings = folder / _SETTINGS
     if settings.exists():
@@ -208,7 +232,8 @@ def write_contact_sheet(path: Path, series: Series, count: int = 48) -> None:
         OutputError: the file cannot be written.
     """
     with Renderer() as renderer:
-        cells = [render_picture(renderer, series, number)[1].image for number in range(count)]
+        painter = Painter(renderer, series)
+        cells = [painter.draw(number)[1].image for number in range(0, count * PICTURES_OF_HANDS, PICTURES_OF_HANDS)]
     write_sheet(path, cells, columns=8)
 
 

@@ -12,6 +12,7 @@ from dir_core.errors import RendererError
 from dir_core.hand_model import open_hand_models
 from dir_core.rotations import from_matrix, multiply
 from dir_core.training.looks import SKIN_TONES, Item, sample_look
+from dir_core.training.synthetic import PICTURES_OF_HANDS, Painter, Series
 from dir_core.training.two_hands import LEFT_HAND, OBJECT, RIGHT_HAND, TwoHands
 
 SIZE = 192
@@ -134,6 +135,26 @@ def test_same_arguments_give_the_same_picture_and_other_seeds_another(renderer):
     first, again, other = (renderer.draw(replace(hands, view="webcam"), 0, models, look).image for look in looks)
     np.testing.assert_array_equal(first, again)
     assert np.abs(first.astype(int) - other).mean() > 5
+
+
+def test_pictures_in_a_row_show_the_same_hands_otherwise(renderer):
+    """Other cameras, looks and pixels, the same joint angles; each the same picture, drawn in whatever order."""
+    series = Series(open_hand_models(), seed=4)
+    first = [Painter(renderer, series).draw(number) for number in range(PICTURES_OF_HANDS)]
+    painter = Painter(renderer, series)
+    for number in (2, PICTURES_OF_HANDS, 0):
+        hands, picture = painter.draw(number)
+    np.testing.assert_array_equal(picture.image, first[0][1].image)
+    assert not np.array_equal(hands.shape, painter.draw(PICTURES_OF_HANDS)[0].shape)
+    for (one, drawn), (other, drawn_next) in pairwise(first):
+        np.testing.assert_allclose(one.rotation[:, :, 1:], other.rotation[:, :, 1:], atol=1e-9)
+        np.testing.assert_allclose(
+            np.linalg.norm(one.translation[0, 0] - one.translation[0, 1]),
+            np.linalg.norm(other.translation[0, 0] - other.translation[0, 1]),
+        )
+        turned = 2 * np.arccos(np.minimum(np.abs(np.sum(one.rotation[0, 0, 0] * other.rotation[0, 0, 0])), 1.0))
+        assert turned > np.radians(3)
+        assert np.abs(drawn.image.astype(int) - drawn_next.image).mean() > 5
 
 
 def test_no_edge_is_brighter_than_its_two_sides(renderer):
