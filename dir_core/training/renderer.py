@@ -6,6 +6,7 @@ in: blurred or not, no edge is brighter than what lies on either side of it.
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -23,7 +24,7 @@ from dir_core.training.two_hands import LEFT_ARM, LEFT_HAND, RIGHT_ARM, RIGHT_HA
 
 Array = NDArray[Any]
 
-_SHADOW_SIZE = 512
+_SHADOW_SIZE = 320
 _NOISE_SIZE = 32
 # Surfaces are drawn this many times finer than the picture and averaged: smooth edges for less than multisampling.
 _FINER = 1.34
@@ -62,7 +63,9 @@ class Renderer:
         self._gl = moderngl
         # Rows run down from the first, so what is counter-clockwise to the eye is clockwise to OpenGL.
         gl.front_face, gl.cull_face = "cw", "back"
-        self._surface: Any = gl.program(shaders.SURFACE_VERTEX, shaders.SURFACE_FRAGMENT)
+        self._surfaces: tuple[Any, ...] = tuple(
+            gl.program(shaders.SURFACE_VERTEX, fragment) for fragment in shaders.SURFACE_FRAGMENTS
+        )
         self._lighting: Any = gl.program(shaders.LIGHT_VERTEX, varyings=tuple(shaders.BAKED))
         self._shadow: Any = gl.program(shaders.SHADOW_VERTEX, shaders.SHADOW_FRAGMENT)
         self._backdrop: Any = gl.program(shaders.BACKDROP_VERTEX, shaders.BACKDROP_FRAGMENT)
@@ -78,7 +81,7 @@ class Renderer:
         self._baked: Any = None
         self._backdrop_of: tuple[Look, tuple[int, int], Array] | None = None
         self._backdrop_array: Any = gl.vertex_array(self._backdrop, [])
-        self._arrays: tuple[Any, Any, Any] | None = None
+        self._arrays: tuple[Any, Any, tuple[Any, ...]] | None = None
 
     def __enter__(self) -> "Renderer":
         return self
@@ -137,7 +140,8 @@ class Renderer:
             other = after if share > 0 else before
             mix = np.float32(abs(share))
             vertices = scene.vertices + mix * (other.vertices - scene.vertices)
-            scenes.append(Scene(vertices, scene.faces, scene.spheres + mix * (other.spheres - scene.spheres)))
+            spheres = scene.spheres + mix * (other.spheres - scene.spheres)
+            scenes.append(replace(scene, vertices=vertices, spheres=spheres))
         return scenes
 
     def _draw_surfaces(self, scene: Scene, hands: TwoHands, look: Look) -> tuple[Array, Array, Array]:
@@ -147,7 +151,7 @@ class Renderer:
             empty = np.zeros((height, width, 4), np.float32)
             return empty, np.zeros((height, width), np.uint8), np.full((height, width), np.inf, np.float32)
         gl = self._context
-        lighting, shadow, surface = self._upload(scene)
+        lighting, shadow, surfaces = self._upload(scene)
         shadow_matrix = _shadow_matrix(scene, np.array(look.lights[0].direction))
         gl.enable_only(self._gl.DEPTH_TEST | self._gl.CULL_FACE)
         self._shadow_target.use()
@@ -160,7 +164,8 @@ class Renderer:
         target.clear()
         self._set_camera(hands.camera_matrix, hands.image_size)
         self._set_look(look)
-        self._surface["shadow_matrix"].write(shadow_matrix)
+        for program in self._surfaces:
+            program["shadow_matrix"].write(shadow_matrix)
         spheres = np.zeros((shaders.MOST_SPHERES, 4), np.float32)
         count = min(len(scene.spheres), shaders.MOST_SPHERES)
         spheres[:count] = scene.spheres[:count]
@@ -169,7 +174,11 @@ class Renderer:
         self._shadow_map.use(0)
         self._noise.use(1)
         lighting.transform(self._baked, self._gl.POINTS, vertices=len(scene.vertices))
-        surface.render(vertices=scene.faces.size)
+        first = 0
+        for surface, count in zip(surfaces, 3 * scene.counts, strict=True):
+            if count:
+                surface.render(vertices=count, first=first)
+            first += count
 
         fine = target.size
         colour = np.frombuffer(target.read(components=4, alignment=1), np.uint8).reshape(fine[1], fine[0], 4)
@@ -185,7 +194,7 @@ class Renderer:
         depth = np.where(truth[..., 1] == 0, np.float32(np.inf), truth[..., 1] * np.float32(shaders.DEPTH_STEP))
         return light, parts, depth
 
-    def _upload(self, scene: Scene) -> tuple[Any, Any, Any]:
+    def _upload(self, scene: Scene) -> tuple[Any, Any, tuple[Any, ...]]:
         """Put the surfaces where the programs read them; the arrays that run light, shadow and surface programs."""
         for name, data in (("_vertices", scene.vertices), ("_faces", scene.faces)):
             if 4 * data.size > getattr(self, name).size:
@@ -195,27 +204,21 @@ class Renderer:
         if self._arrays is None:
             gl = self._context
             self._baked = gl.buffer(reserve=self._vertices.size)  # fewer floats a vertex than what they are made of
-            baked = " ".join(f"{count}f" for count in shaders.BAKED.values())
             self._arrays = (
-                gl.vertex_array(self._lighting, [self._columns(*COLUMNS)]),
-                gl.vertex_array(self._shadow, [self._columns("position")], self._faces),
-                gl.vertex_array(
-                    self._surface,
-                    [
-                        self._columns("position", "normal", "rest", "finger", "kind"),
-                        (self._baked, baked, *(f"in_{name}" for name in shaders.BAKED)),
-                    ],
-                    self._faces,
+                gl.vertex_array(self._lighting, [_columns(self._lighting, self._vertices, COLUMNS)]),
+                gl.vertex_array(self._shadow, [_columns(self._shadow, self._vertices, COLUMNS)], self._faces),
+                tuple(
+                    gl.vertex_array(
+                        program,
+                        [_columns(program, self._vertices, COLUMNS), _columns(program, self._baked, shaders.BAKED)],
+                        self._faces,
+                    )
+                    for program in self._surfaces
                 ),
             )
         self._vertices.write(scene.vertices.astype(np.float32))
         self._faces.write(scene.faces.astype(np.int32))
         return self._arrays
-
-    def _columns(self, *wanted: str) -> tuple[Any, ...]:
-        """How a program reads the wanted columns of the vertices."""
-        layout = " ".join(f"{count}f" if name in wanted else f"{4 * count}x" for name, count in COLUMNS.items())
-        return self._vertices, layout, *(f"in_{name}" for name in wanted)
 
     def _target(self, size: tuple[int, int]) -> Any:
         if size not in self._targets:
@@ -229,19 +232,20 @@ class Renderer:
 
     def _set_camera(self, matrix: Array, size: tuple[int, int]) -> None:
         width, height = size
-        self._surface["camera"].value = (
-            2 * matrix[0, 0] / width,
-            2 * matrix[1, 1] / height,
-            2 * matrix[0, 2] / width - 1,
-            2 * matrix[1, 2] / height - 1,
-        )
         across, down = (fine / whole for fine, whole in zip(self._target(size).size, size, strict=True))
-        self._surface["ray"].value = (
-            1 / (across * matrix[0, 0]),
-            1 / (down * matrix[1, 1]),
-            -matrix[0, 2] / matrix[0, 0],
-            -matrix[1, 2] / matrix[1, 1],
-        )
+        for program in self._surfaces:
+            program["camera"].value = (
+                2 * matrix[0, 0] / width,
+                2 * matrix[1, 1] / height,
+                2 * matrix[0, 2] / width - 1,
+                2 * matrix[1, 2] / height - 1,
+            )
+            program["ray"].value = (
+                1 / (across * matrix[0, 0]),
+                1 / (down * matrix[1, 1]),
+                -matrix[0, 2] / matrix[0, 0],
+                -matrix[1, 2] / matrix[1, 1],
+            )
 
     def _set_look(self, look: Look) -> None:
         skin = look.skin
@@ -274,7 +278,7 @@ class Renderer:
             "noise": 1,
         }
         for name, value in values.items():
-            for program in (self._lighting, self._surface):
+            for program in (self._lighting, *self._surfaces):
                 if name in program:
                     program[name].value = value
 
@@ -290,7 +294,8 @@ class Renderer:
         shapes = np.zeros((MOST_SHAPES, SHAPE_FIELDS), np.float32)
         shapes[: len(backdrop.shapes)] = backdrop.shapes.reshape(-1, SHAPE_FIELDS)
         program["shape_frame"].write(shapes[:, 0:4].tobytes())
-        program["shape_edge"].write(shapes[:, [4, 5, 6, 10]].tobytes())
+        program["shape_axis"].write(np.stack([np.cos(shapes[:, 4]), np.sin(shapes[:, 4])], axis=1).tobytes())
+        program["shape_edge"].write(shapes[:, [5, 6, 10]].tobytes())
         program["shape_colour"].write(shapes[:, [7, 8, 9, 11]].tobytes())
         program["shape_count"].value = len(backdrop.shapes)
         program["top"].value, program["bottom"].value = backdrop.top, backdrop.bottom
@@ -308,6 +313,13 @@ class Renderer:
         light = cv2.resize(light, size, interpolation=cv2.INTER_LINEAR)
         self._backdrop_of = (look, size, light)
         return light
+
+
+def _columns(program: Any, buffer: Any, columns: Mapping[str, int]) -> tuple[Any, ...]:
+    """How a program reads the columns it uses of a buffer's rows."""
+    used = [name for name in columns if f"in_{name}" in program]
+    layout = " ".join(f"{count}f" if name in used else f"{4 * count}x" for name, count in columns.items())
+    return buffer, layout, *(f"in_{name}" for name in used)
 
 
 def _coarser(size: tuple[int, int]) -> tuple[int, int]:
@@ -384,18 +396,17 @@ def _visible(pixels: Array, depths: Array, parts: Array, depth: Array) -> Array:
 
 def _shadow_matrix(scene: Scene, towards: Array) -> bytes:
     """Camera axes to shadow map 0..1 around all surfaces, seen from a far light; column-major float32."""
-    points = scene.vertices[:, :3]
     helper = np.array([1.0, 0.0, 0.0]) if abs(towards[1]) > 0.7 else np.array([0.0, 1.0, 0.0])
     x = np.cross(helper, towards)
     x /= np.linalg.norm(x)
     # Rows: across, down, and away from the light.
-    axes = np.stack([x, np.cross(-towards, x), -towards])
-    places = points @ axes.T.astype(np.float32)
+    axes = np.stack([x, np.cross(-towards, x), -towards]).astype(np.float32)
     # Across, the map holds what the spheres fill and a rim: shadows far up the sleeves do not matter.
-    filled = scene.spheres[:, :3] @ axes.T.astype(np.float32) if len(scene.spheres) else places
-    low, high = places.min(axis=0) - 0.01, places.max(axis=0) + 0.01
-    low[:2] = np.maximum(low[:2], filled[:, :2].min(axis=0) - 0.05)
-    high[:2] = np.minimum(high[:2], filled[:, :2].max(axis=0) + 0.05)
+    points = scene.vertices[:, :3]
+    filled = (scene.spheres[:, :3] if len(scene.spheres) else points) @ axes.T
+    away = points @ axes[2]
+    low = np.append(filled[:, :2].min(axis=0) - 0.05, away.min() - 0.01)
+    high = np.append(filled[:, :2].max(axis=0) + 0.05, away.max() + 0.01)
     matrix = np.eye(4, dtype=np.float32)
     matrix[:3, :3] = axes / (high - low)[:, None]
     matrix[:3, 3] = -low / (high - low)

@@ -21,8 +21,8 @@ from dir_core.training.two_hands import BACKGROUND, LEFT_ARM, LEFT_HAND, OBJECT,
 
 Array = NDArray[Any]
 
-SKIN, CLOTH, PLAIN = range(3)
-"""Materials."""
+HAND, SKIN, CLOTH, PLAIN = range(4)
+"""Materials: the skin of a hand has creases, nails and rings, that of an arm has none."""
 
 COLUMNS: Final = {"position": 3, "normal": 3, "rest": 3, "finger": 4, "colour": 4, "kind": 2}
 """Floats of a vertex: position and normal in camera axes; `rest` from the wrist in a right hand's model axes, metres;
@@ -54,12 +54,14 @@ class Scene:
 
     Attributes:
         vertices: [N, WIDTH] float32.
-        faces: [F, 3] int32.
+        faces: [F, 3] int32, those of each material after those of the one before it.
+        counts: [4] faces of each material.
         spheres: [M, 4] float32 centres and radii that fill the hands and arms, for soft occlusion.
     """
 
     vertices: Array
     faces: Array
+    counts: Array
     spheres: Array
 
 
@@ -77,14 +79,14 @@ class _Hand:
 def build_scene(hands: TwoHands, frame: int, models: Mapping[Side, HandModel], look: Look) -> Scene:
     """Every surface of a frame; the same look and hands give the same faces in every frame."""
     vertices: list[Array] = []
-    faces: list[Array] = []
+    faces: list[list[Array]] = [[], [], [], []]  # of each material
     spheres: list[Array] = []
     count = 0
 
     def add(rows: Array, corners: Array) -> None:
         nonlocal count
         vertices.append(rows)
-        faces.append(corners + count)
+        faces[int(rows[0, _KIND][1])].append(corners + count)
         count += len(rows)
 
     limbs = [_Limb(hands, frame, number, models[side]) for number, side in enumerate(SIDES) if hands.present[number]]
@@ -111,8 +113,14 @@ def build_scene(hands: TwoHands, frame: int, models: Mapping[Side, HandModel], l
         middle = hands.translation[frame][hands.present].mean(axis=0) if hands.present.any() else np.array([0, 0, 0.6])
         add(*_item(look.item, middle + look.item.offset, np.eye(3)))
     if not vertices:
-        return Scene(np.zeros((0, WIDTH), np.float32), np.zeros((0, 3), np.int32), np.zeros((0, 4), np.float32))
-    return Scene(np.concatenate(vertices), np.concatenate(faces), np.concatenate(spheres or [np.zeros((0, 4))]))
+        rows, corners, filled = np.zeros((0, WIDTH)), np.zeros((0, 3), np.int32), np.zeros((0, 4))
+        return Scene(rows, corners, np.zeros(4, np.intp), filled)
+    return Scene(
+        np.concatenate(vertices),
+        np.concatenate([corners for each in faces for corners in each]),
+        np.array([sum(map(len, each)) for each in faces]),
+        np.concatenate(spheres or [np.zeros((0, 4))]),
+    )
 
 
 class _Limb:
@@ -345,7 +353,7 @@ def _fixed_hand(model: HandModel) -> _Hand:
     rows = np.zeros((len(rest), WIDTH), np.float32)
     rows[:, _REST] = (rest - joints[0]) * ([1, 1, 1] if model.side == "right" else [-1, 1, 1])
     rows[:, _FINGER] = _finger_places(model, normals)
-    rows[:, _KIND] = _HAND_PARTS[model.side][0], SKIN
+    rows[:, _KIND] = _HAND_PARTS[model.side][0], HAND
     return _Hand(rows, weights, gather, faces, back)
 
 
