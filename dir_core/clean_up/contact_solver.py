@@ -265,7 +265,7 @@ class _Bounded:
     def _press(self, frames: Array, lever: Array, depth: Array) -> Array:
         """The correction [n, S V] of some frames without regard to bounds."""
         count, contacts = depth.shape
-        split = lever.reshape(count, contacts, -1, VARIABLES).swapaxes(1, 2)  # [n, S, K, V]
+        split = lever.reshape(count, contacts, self.mobility.shape[1], VARIABLES).swapaxes(1, 2)  # [n, S, K, V]
         response = self.mobility[frames] @ split.swapaxes(-1, -2)  # [n, S, V, K]
         rest = self.rest[frames]
         force = _solve_forces((split @ response).sum(axis=1), depth + np.squeeze(lever @ rest[..., None], -1))

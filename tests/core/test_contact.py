@@ -14,6 +14,7 @@ from dir_core import rotations
 from dir_core.camera import make_camera_matrix, project
 from dir_core.clean_up.capsules import fit_capsules, place_capsules
 from dir_core.clean_up.contact import EASE, Parted, measure_penetration, separate_hands
+from dir_core.clean_up.contact_solver import VARIABLES, _Bounded
 from dir_core.conventions import JOINTS, SHAPE_COUNT, SIDES, Side
 from dir_core.degrees_of_freedom import (
     FINGER_JOINTS,
@@ -401,3 +402,9 @@ def test_the_hands_of_the_demonstration_do_not_move_each_other() -> None:
     assert parted.before.between.max() == 0
     for side in SIDES:
         assert np.array_equal(parted.hands[side].translation, hands[side].translation)
+
+
+def test_frames_that_have_come_apart_keep_the_easiest_correction() -> None:
+    rest = np.linspace(-1, 1, 2 * 2 * VARIABLES).reshape(2, -1)
+    bounded = _Bounded(np.tile(np.eye(VARIABLES), (2, 2, 1, 1)), rest, np.full_like(rest, -2), np.full_like(rest, 2))
+    np.testing.assert_array_equal(bounded.relax(np.zeros((2, 0, 2 * VARIABLES)), np.zeros((2, 0))), rest)
