@@ -28,6 +28,7 @@ def add_train(commands: Any) -> None:
     train.add_argument(
         "--pictures", type=int, default=20_000, metavar="N", help="drawn per kind where there are none (%(default)s)"
     )
+    train.add_argument("--start", type=Path, metavar="FILE.tflite", help="weights to begin a run with (MediaPipe's)")
     train.add_argument("--seed", type=int, default=0, help="of the pictures and of the samples cut out of them")
     train.add_argument("--finish", type=int, metavar="STEPS", help="end the run: the rate falls to 0 in so many steps")
     train.add_argument("--processes", type=int, metavar="1|2", help="default: 2 where there are 2 cores, 1 for a GPU")
@@ -46,7 +47,7 @@ def _run_train(options: argparse.Namespace) -> None:
     processes = options.processes or (2 if device == "cpu" and (os.cpu_count() or 1) > 1 else 1)
     folder = options.folder or Path("training") / options.network
     pictures = tuple(_pictures(options, framing) for framing in _FRAMINGS[options.network])
-    task, source = _task(options.network, pictures, options.seed)
+    task, source = _task(options.network, pictures, options.start, options.seed)
     try:
         train(task, folder, Slice(options.minutes, None, options.finish, processes, device))
     except KeyboardInterrupt:
@@ -56,17 +57,17 @@ def _run_train(options: argparse.Namespace) -> None:
         print(f"Wrote {options.write}")
 
 
-def _task(network: str, pictures: tuple[Path, ...], seed: int) -> "tuple[Task, Path]":
-    """The task and the file it begins with."""
+def _task(network: str, pictures: tuple[Path, ...], start: Path | None, seed: int) -> "tuple[Task, Path]":
+    """The task and the file whose graph it trains."""
     if network == "landmarks":
         from dir_core.detection.landmark_network import WEIGHTS as LANDMARK_WEIGHTS
         from dir_core.training.landmark_training import LandmarkTask
 
-        return LandmarkTask(pictures, seed=seed), LANDMARK_WEIGHTS
+        return LandmarkTask(pictures, start, seed=seed), LANDMARK_WEIGHTS
     from dir_core.detection.palm_detector import WEIGHTS as PALM_WEIGHTS
     from dir_core.training.locator_training import LocatorTask
 
-    return LocatorTask(pictures, seed=seed), PALM_WEIGHTS
+    return LocatorTask(pictures, start, seed=seed), PALM_WEIGHTS
 
 
 def _pictures(options: argparse.Namespace, framing: "Framing") -> Path:

@@ -2,9 +2,9 @@
 
 A left hand is mirrored on its way in, so the target is always a right hand in the middle of its crop. The depth of a
 key point in the picture, which nobody needs, becomes the logit of its confidence: that it lies within
-`CONFIDENT_WITHIN` of the truth. On hands that nothing hides the untouched network is the teacher, so that they do not
-get worse and its definition of the key points stays. `detection.landmark_network.TwoHandLandmarkNetwork` runs the
-result.
+`CONFIDENT_WITHIN` of the truth. On hands that nothing hides the untouched network is the teacher in the picture, so
+that they do not get worse and its definition of the key points stays. What comes out is run by
+`detection.landmark_network.TwoHandLandmarkNetwork`.
 """
 
 import math
@@ -65,7 +65,8 @@ _FROZEN_ABOVE: Final = 28
 # What is drawn. Every fourth sample is a free hand, so that every part has its share.
 _FREE_EVERY: Final = 4
 _NEGATIVE_SHARE: Final = 0.1
-_WRONG_SIDE_SHARE: Final = 0.06
+_WRONG_SIDE_SHARE: Final = 0.2
+_CENTRAL: Final = 0.45  # of a hand's size, to the middle of the other one: which of them a crop shows is plain
 _HIDDEN_FIRST: Final = 0.65  # of two hands, how often the one that is seen less
 _COVERED_SHARE: Final = 0.15
 _FREE_FROM: Final = 0.7  # of a hand's key points visible
@@ -84,11 +85,11 @@ _TURN: Final = math.radians(15)
 # Weights of the terms; of a hand at 5 % of its size and 15 mm each of the first two is about 0.7.
 _WEIGHT: Final = {
     "points": 10.0,
-    "world": 40.0,
+    "world": 60.0,
     "bones": 20.0,
     "identity": 1.0,
     "presence": 0.2,
-    "agreement": 0.1,
+    "agreement": 0.3,
     "confidence": 0.3,
 }
 _HIDDEN_EXTRA: Final = 0.6  # how much more a wholly hidden hand counts than a free one
@@ -110,7 +111,8 @@ class Sample:
         size: px, the longer side of the box around `points`.
         visible: share of the hand's key points that are seen.
         presence: 1: the hand is in the middle of the crop; 0: it is not, and points and world mean nothing; `UNKNOWN`.
-        agreement: 1: it looks like a right one as it is fed; 0 or `UNKNOWN`.
+        agreement: 1: it looks like a right one as it is fed; 0: it is not the hand that is to be followed, and points
+            and world mean nothing; or `UNKNOWN`.
         free: nothing hides it.
     """
 
@@ -132,12 +134,13 @@ class LandmarkTask(PictureTask):
     name: str = "landmarks"
 
     def make_network(self) -> TrainableNetwork:
-        """The landmark network with its stem frozen, sure of every key point."""
-        network = load_network(WEIGHTS)
-        matrix, bias = network.weights_of(_POINTS)
-        with torch.no_grad():
-            matrix[2::3] = 0.0
-            bias[2::3] = 1.0  # about the share of key points it places well
+        """The landmark network with its stem frozen; the untouched one is made sure of every key point."""
+        network = load_network(self.start or WEIGHTS)
+        if self.start is None:
+            matrix, bias = network.weights_of(_POINTS)
+            with torch.no_grad():
+                matrix[2::3] = 0.0
+                bias[2::3] = 1.0  # about the share of key points it places well
         network.freeze_until(_FROZEN_ABOVE)
         return network
 
@@ -155,17 +158,19 @@ class LandmarkTask(PictureTask):
         outputs = network(pictures)
         points, logits = _split_points(outputs[_POINTS])
         world = _centred(outputs[_WORLD].unflatten(1, (21, 3)))
-        aim_points, aim_world = _learn_from_teacher(pictures, batch)
-        known, size, visible = batch["presence"] != 0, batch["size"], batch["visible"]
+        aim = _points_of_teacher(pictures, batch)
+        # No point of a hand that is the wrong one is where it should be: its confidence is to be low.
+        known = (batch["presence"] != 0) & (batch["agreement"] != 0)
+        size, visible = batch["size"], batch["visible"]
         weight = known * (1 + _HIDDEN_EXTRA * (1 - visible))
         weight = weight * torch.where(visible < _UNKNOWN_BELOW, _UNKNOWN_FACTOR, 1.0)
         distance = (points - batch["points"]).norm(dim=-1)
         to_other = (points - batch["other"]).norm(dim=-1).mean(1)
         sure = (distance.detach() < CONFIDENT_WITHIN * size[:, None]) & known[:, None]
         terms = {
-            "points": weight * (points - aim_points).abs().mean((1, 2)) / size,
-            "world": weight * (world - aim_world).abs().mean((1, 2)),
-            "bones": weight * (_bones(world) - _bones(aim_world)).abs().mean((1, 2)),
+            "points": weight * (points - aim).abs().mean((1, 2)) / size,
+            "world": weight * (world - batch["world"]).abs().mean((1, 2)),
+            "bones": weight * (_bones(world) - _bones(batch["world"])).abs().mean((1, 2)),
             "identity": weight * functional.relu(distance.mean(1) - _OTHER_MARGIN * to_other) / size,
             "presence": _asked_cost(outputs[_PRESENCE + LOGIT], batch["presence"]),
             "agreement": _asked_cost(outputs[_AGREEMENT + LOGIT], batch["agreement"]),
@@ -180,7 +185,8 @@ class LandmarkTask(PictureTask):
             For hands of which at least 60 % (`seen_`) and less (`hidden_`) is visible: mean 2D error in % of the
             hand's size, wrist-centred error with the best scale in mm, PA-MPJPE in mm, % snapped onto the other hand.
             For all: mean gap between confidence and truth in %, % of the points said 0.9 or more that are within
-            `CONFIDENT_WITHIN`; % of hands said to be there, % of crops without one said to be empty.
+            `CONFIDENT_WITHIN`; % of hands said to be there, % said to be of the side that was told, % of those of the
+            other side said to be; % of crops without one said to be empty.
         """
         results = [
             (sample, prediction)
@@ -198,6 +204,8 @@ class LandmarkTask(PictureTask):
                 samples = [_cut_hand(random, source, number, hand) for hand in hands]
                 empty = _cut_nothing(random, source, number)
                 samples += [empty] if empty is not None else []
+                wrong = [hand for hand in hands if source.central[number, hand]]
+                samples += [_cut_hand(random, source, number, hand, wrong_side=True) for hand in wrong[:1]]
                 if samples:
                     yield samples
 
@@ -211,6 +219,7 @@ class _Source:
         first: number of the first one that is trained on.
         visible: [N, 2] share of each hand's key points that are visible, 0 for absent hands.
         alone: [N, 2] the other hand is outside of the hand's crop.
+        central: [N, 2] the hand can be seen, and the other one is not in the middle of its crop.
         free: [M, 2] pictures to train on and a hand in each that nothing hides.
     """
 
@@ -218,6 +227,7 @@ class _Source:
     first: int
     visible: Array
     alone: Array
+    central: Array
     free: Array
 
 
@@ -234,8 +244,9 @@ def _open_source(folder: Path, held_out: int) -> _Source:
     apart = np.abs((low + high)[:, 0] - (low + high)[:, 1]).max(axis=-1)[:, None] / 2
     # A crop reaches about one hand's size to all sides of the hand's middle.
     alone = present & (~present[:, ::-1] | (apart > 0.8 * size + 0.5 * size[:, ::-1]))
+    central = present & (visible >= _SEEN_FROM) & (~present[:, ::-1] | (apart > _CENTRAL * size))
     free = np.argwhere(alone & (visible >= _FREE_FROM))
-    return _Source(pictures, held_out, visible, alone, free[free[:, 0] >= held_out])
+    return _Source(pictures, held_out, visible, alone, central, free[free[:, 0] >= held_out])
 
 
 @lru_cache
@@ -249,7 +260,7 @@ def _open_teacher(device: str) -> TrainableNetwork:
 def _draw_training_sample(random: np.random.Generator, source: _Source, *, free: bool) -> Sample:
     if free and len(source.free):
         number, hand = (int(index) for index in source.free[random.integers(len(source.free))])
-        sample = _cut_hand(random, source, number, hand)
+        sample = _cut_hand(random, source, number, hand, wrong_side=random.random() < _WRONG_SIDE_SHARE)
     else:
         sample = _draw_any(random, source)
         if random.random() < _COVERED_SHARE:
@@ -267,7 +278,7 @@ def _draw_any(random: np.random.Generator, source: _Source) -> Sample:
     hand = int(present[np.argmin(source.visible[number, present])])
     if len(present) == len(SIDES) and random.random() >= _HIDDEN_FIRST:
         hand = 1 - hand
-    wrong_side = bool(source.alone[number, hand]) and random.random() < _WRONG_SIDE_SHARE
+    wrong_side = bool(source.central[number, hand]) and random.random() < _WRONG_SIDE_SHARE
     return _cut_hand(random, source, number, hand, wrong_side=wrong_side)
 
 
@@ -409,29 +420,21 @@ def _asked_cost(logits: Tensor, wanted: Tensor) -> Tensor:
     return cost * asked
 
 
-def _learn_from_teacher(pictures: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Points and world to aim at: the untouched network's on free hands that it sees well, else the truth.
+def _points_of_teacher(pictures: Tensor, batch: Batch) -> Tensor:
+    """Points to aim at: the untouched network's on free hands that it sees well, else the truth.
 
-    Of its world only the directions of the bones are taken: its palms are a fifth too long for its fingers, and the
-    hand model that is fitted has other lengths anyway.
+    Its 3D key points teach nothing: where a free hand points to they are 35 mm off.
     """
-    points, world = batch["points"].clone(), batch["world"].clone()
+    points = batch["points"].clone()
     rows = batch["free"].nonzero()[:, 0]
     if not len(rows):
-        return points, world
+        return points
     with torch.no_grad():
-        outputs = _open_teacher(str(pictures.device))(pictures[rows])
-    taught, _ = _split_points(outputs[_POINTS])
+        taught, _ = _split_points(_open_teacher(str(pictures.device))(pictures[rows])[_POINTS])
     off = (taught - points[rows]).norm(dim=-1).mean(1) / batch["size"][rows]
-    rows, kept = rows[off < _TEACHES_WITHIN], off < _TEACHES_WITHIN
-    points[rows] = taught[kept]
-    directions = functional.normalize(_bones(outputs[_WORLD].unflatten(1, (21, 3))[kept]), dim=-1)
-    steps = directions * _bones(world[rows]).norm(dim=-1, keepdim=True)
-    places = [torch.zeros_like(steps[:, 0])]
-    for bone, parent in enumerate(_PARENTS):
-        places.append(places[parent] + steps[:, bone])
-    world[rows] = _centred(torch.stack(places, 1))
-    return points, world
+    kept = off < _TEACHES_WITHIN
+    points[rows[kept]] = taught[kept]
+    return points
 
 
 # --- figures -------------------------------------------------------------------------------------------------
@@ -467,7 +470,8 @@ def _predict(network: nn.Module, samples: list[Sample], device: str) -> list[_Pr
 
 
 def _figures(results: list[tuple[Sample, _Prediction]]) -> dict[str, float]:
-    hands = [(sample, found) for sample, found in results if sample.presence != 0]
+    hands = [(sample, found) for sample, found in results if sample.presence != 0 and sample.agreement != 0]
+    wrong = [found for sample, found in results if sample.agreement == 0]
     seen = [pair for pair in hands if pair[0].visible >= _SEEN_FROM]
     hidden = [pair for pair in hands if pair[0].visible < _SEEN_FROM]
     certain = [found for sample, found in hands if sample.presence == 1]
@@ -485,6 +489,7 @@ def _figures(results: list[tuple[Sample, _Prediction]]) -> dict[str, float]:
         "sure_share": 100 * _mean(confidence >= 0.9),
         "present": 100 * _mean([found.presence >= 0.5 for found in certain]),
         "agree": 100 * _mean([found.agreement >= 0.5 for found in certain]),
+        "disagree": 100 * _mean([found.agreement < 0.5 for found in wrong]),
         "empty": 100 * _mean([found.presence < 0.5 for found in empty]),
     }
 

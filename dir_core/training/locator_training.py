@@ -86,7 +86,7 @@ class LocatorTask(PictureTask):
 
     def make_network(self) -> TrainableNetwork:
         """The palm network with its stem frozen."""
-        network = load_network(WEIGHTS)
+        network = load_network(self.start or WEIGHTS)
         network.balance_depthwise()
         network.freeze_until(_FROZEN_ABOVE)
         return network

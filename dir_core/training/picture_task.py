@@ -17,11 +17,13 @@ class PictureTask:
 
     Attributes:
         folders: pictures as `synthetic.write_pictures` draws them.
+        start: weights to begin with, a .tflite file that a run of this task has written; None: the untouched network.
         held_out: the first pictures of each folder, which only validation sees.
         seed, part_size, learning_rate: see `training_run.Task`.
     """
 
     folders: tuple[Path, ...]
+    start: Path | None = None
     held_out: int = 256
     seed: int = 0
     part_size: int = 16
