@@ -32,6 +32,7 @@ back -1..1, number of the finger); `colour` of what is not skin, then its gloss;
 WIDTH: Final = sum(COLUMNS.values())
 
 _HAND_PARTS: dict[Side, tuple[int, int]] = {"left": (LEFT_HAND, LEFT_ARM), "right": (RIGHT_HAND, RIGHT_ARM)}
+_KEPT = 8  # hands, for further pictures of them
 _FOREARM = len(JOINTS)  # number of the 17th joint: the wrist, turned with the forearm
 # The skin of a bent wrist is shared by hand and forearm over this stretch behind the wrist joint, metres.
 _WRIST_BLEND = (-0.008, 0.026)
@@ -107,8 +108,7 @@ def build_scene(hands: TwoHands, frame: int, models: Mapping[Side, HandModel], l
             )
         spheres.append(limb.spheres())
     if hands.view == "webcam" and look.body is not None and limbs:
-        for rows, corners in _person(look.body, look.skin.tone, limbs, np.concatenate(spheres)):
-            add(rows, corners)
+        add(*_person(look.body, look.skin.tone, limbs, np.concatenate(spheres)))
     if look.item is not None and not look.item.held:
         middle = hands.translation[frame][hands.present].mean(axis=0) if hands.present.any() else np.array([0, 0, 0.6])
         add(*_item(look.item, middle + look.item.offset, np.eye(3)))
@@ -123,59 +123,56 @@ def build_scene(hands: TwoHands, frame: int, models: Mapping[Side, HandModel], l
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _PosedHand:
+    """A hand and the first of its forearm about the wrist, whose own rotation is left out.
+
+    Attributes:
+        turns: [17, 3, 3] rotations of the joints and of the forearm.
+        joints: [17, 3] metres of the unscaled model, from the wrist.
+        positions, normals: [V, 3] float32 of the skin.
+    """
+
+    turns: Array
+    joints: Array
+    positions: Array
+    normals: Array
+
+
 class _Limb:
     """One hand and forearm in one frame."""
 
     def __init__(self, hands: TwoHands, frame: int, number: int, model: HandModel) -> None:
         self.side = SIDES[number]
         self.model = model
-        self.fixed = _prepare(model)
+        self.flat = _flat_hand(model, np.asarray(hands.shape, np.float64).tobytes())
+        self.fixed = self.flat.fixed
         self.scale = float(hands.scale)
         self.wrist = np.asarray(hands.translation[frame, number], np.float64)
-        self.rest, self.rest_joints = model.shaped(hands.shape)
-        matrices = to_matrix(np.asarray(hands.rotation[frame, number], np.float64))
-        self.turns = np.empty((_FOREARM + 1, 3, 3))
-        self.joints = np.zeros((_FOREARM + 1, 3))
-        for joint, parent in enumerate(JOINT_PARENTS):
-            if parent < 0:
-                self.turns[joint] = matrices[joint]
-                continue
-            self.turns[joint] = self.turns[parent] @ matrices[joint]
-            bone = self.rest_joints[joint] - self.rest_joints[parent]
-            self.joints[joint] = self.joints[parent] + self.turns[parent] @ bone
+        rotation = np.asarray(hands.rotation[frame, number], np.float64)
+        turn = to_matrix(rotation[0])
         to_elbow = np.asarray(hands.elbow[frame, number], np.float64) - self.wrist
-        self.arm_length = float(np.linalg.norm(to_elbow)) / self.scale
-        self.turns[_FOREARM] = _turn_between(self.turns[0] @ self.fixed.back, to_elbow) @ self.turns[0]
+        length = np.linalg.norm(to_elbow)
+        self.arm_length = round(float(length) / self.scale, 6)
+        # Rounded, what is the same about the wrist is the same to the last bit, whatever camera sees it.
+        forearm = tuple(np.round(to_elbow @ turn / length, 6))
+        self.posed = _pose_hand(self.flat, np.round(rotation[1:], 9).tobytes(), forearm)
+        self.turns = turn @ self.posed.turns
+        self.joints = self.posed.joints @ turn.T
         to_shoulder = _shoulder_direction(hands.view, self.side, hands.elbow[frame, number])
         self.upper_turn = _turn_between(to_elbow, to_shoulder) @ self.turns[_FOREARM]
 
     def hand(self) -> Array:
         """Rows of the skinned hand."""
-        anchors = np.concatenate([self.rest_joints, self.rest_joints[:1]])  # the forearm turns about the wrist
-        shifts = self.joints - np.einsum("jab,jb->ja", self.turns, anchors)
-        moves = np.concatenate([np.swapaxes(self.turns, 1, 2), shifts[:, None]], axis=1).astype(np.float32)
-        blended = (self.fixed.weights @ moves.reshape(_FOREARM + 1, 12)).reshape(-1, 4, 3)
-        rest = self.rest.astype(np.float32)
-        skinned = np.einsum("va,vab->vb", rest, blended[:, :3]) + blended[:, 3]
+        turn = self.turns[0].T.astype(np.float32)
         rows = self.fixed.rows.copy()
-        rows[:, _POSITION] = self.scale * skinned + self.wrist
-        corners = skinned[self.fixed.faces]
-        normals = self.fixed.gather @ _cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        rows[:, _NORMAL] = _unit(normals)
+        rows[:, _POSITION] = self.posed.positions @ (np.float32(self.scale) * turn) + self.wrist.astype(np.float32)
+        rows[:, _NORMAL] = self.posed.normals @ turn
         return rows
 
     def arm(self) -> tuple[Array, Array]:
         """The bare forearm from inside the hand's rim to the elbow."""
-        start = self._rim[0]
-        places = np.append(start, np.linspace(start + 0.003, max(self.arm_length, start + 0.02), _ARM_RINGS))
-        radii = self._arm_radii(places)
-        # Begins under the hand's own skin and then covers the round end of its mesh.
-        radii[0] *= 0.985
-        radii[1:] += 0.0002
-        # A round end at the elbow.
-        places = np.append(places, self.arm_length + np.array([0.018, 0.03]))
-        radii = np.concatenate([radii, radii[-1:] * 0.85, radii[-1:] * 0.4])
-        return self._tube(places, radii, SKIN, (0.0, 0.0, 0.0, 0.0))
+        return self._placed(*self.flat.arm(self.arm_length), SKIN, (0.0, 0.0, 0.0, 0.0))
 
     def shoulder(self) -> Array:
         """The end of the upper arm, camera axes."""
@@ -200,26 +197,26 @@ class _Limb:
 
     def sleeve(self, sleeve: Sleeve, seed: int) -> tuple[Array, Array]:
         """A sleeve from behind the wrist over the elbow, with folds and a rim."""
-        start = max(self._rim[0] - 0.01, sleeve.start)
+        start = max(self.flat.rim[0] - 0.01, sleeve.start)
         places = np.concatenate([[start, start], np.linspace(start + 0.004, self.arm_length + 0.03, 22)])
-        radii = self._arm_radii(places) + sleeve.looseness
+        radii = self.flat.arm_radii(places, self.arm_length) + sleeve.looseness
         angle = np.linspace(0, 2 * np.pi, _RING, endpoint=False)
         phase = (seed % 997) + (0.0 if self.side == "left" else 2.0)
         s = (places - start)[:, None]
         waves = np.sin(150 * s + 1.5 * np.sin(angle + phase) + phase) + np.sin(83 * s + 2.0 * np.sin(angle * 2 - phase))
         radii = radii + 0.0022 * sleeve.folds * waves * np.clip(s / 0.03, 0, 1)
-        radii[0] = self._arm_radii(places[:1])[0] * 0.98
+        radii[0] = self.flat.arm_radii(places[:1], self.arm_length)[0] * 0.98
         return self._tube(places, radii, CLOTH, (*sleeve.colour, 0.0))
 
     def band(self, band: Band) -> tuple[Array, Array]:
         """A strap around the forearm, with a watch case on the back of it where there is one."""
-        start = max(band.start, self._rim[0] + 0.002)
+        start = max(band.start, self.flat.rim[0] + 0.002)
         places = start + band.width * np.array([0.0, 0.0, 0.15, 0.5, 0.85, 1.0, 1.0])
-        inner = self._arm_radii(places)
+        inner = self.flat.arm_radii(places, self.arm_length)
         rise = np.array([0.0, 0.002, 0.0032, 0.0035, 0.0032, 0.002, 0.0])[:, None]
         rows, faces = self._tube(places, inner + rise, PLAIN, (*band.strap, 0.4))
         if band.case is not None:
-            behind = np.repeat((self._ring @ self._back_of_hand)[None], len(places), axis=0).ravel() > 0.85
+            behind = np.repeat((self.flat.ring @ self.flat.back_of_hand)[None], len(places), axis=0).ravel() > 0.85
             rows[behind, _POSITION] += 0.004 * self.scale * rows[behind, _NORMAL]
             rows[behind, _COLOUR] = (*band.case, 1.0)
         return rows, faces
@@ -240,10 +237,10 @@ class _Limb:
 
     def palm_place(self, item: Item) -> Array:
         """Where an object lies that the hand holds: before the palm's middle, camera axes."""
-        rest = self.rest_joints
+        rest = self.flat.joints
         offset = np.array(item.offset) * ([1, 1, 1] if self.side == "right" else [-1, 1, 1])
         before = 0.012 + min(item.size)
-        place = 0.75 * (rest[4] - rest[0]) - before * self._back_of_hand + offset
+        place = 0.75 * (rest[4] - rest[0]) - before * self.flat.back_of_hand + offset
         return self.wrist + self.scale * self.turns[0] @ place
 
     def mirrored_turn(self) -> Array:
@@ -253,64 +250,124 @@ class _Limb:
     def _tips(self) -> Array:
         """Finger tips [5, 3] about the wrist."""
         ends = np.array(FINGER_JOINTS)[:, 2]
-        tips = self.rest[list(self.model.tip_vertices)] - self.rest_joints[ends]
+        tips = self.flat.rest[list(self.model.tip_vertices)] - self.flat.joints[ends]
         return self.joints[ends] + np.einsum("fab,fb->fa", self.turns[ends], tips)
 
+    def _tube(self, places: Array, radii: Array, material: int, colour: Any) -> tuple[Array, Array]:
+        """Rows and faces of a tube around the forearm: rings at [K] behind the wrist with radii [K, _RING]."""
+        return self._placed(*self.flat.tube(places, radii), material, colour)
+
+    def _placed(self, flat: Array, normals: Array, material: int, colour: Any) -> tuple[Array, Array]:
+        """Rows and faces of rings about the flat hand's forearm, points and normals [K * _RING, 3]."""
+        turn = self.turns[_FOREARM].T.astype(np.float32)
+        rows = np.zeros((len(flat), WIDTH), np.float32)
+        rows[:, _POSITION] = flat @ (np.float32(self.scale) * turn) + self.wrist.astype(np.float32)
+        rows[:, _NORMAL] = normals @ turn
+        rows[:, _REST] = flat
+        if self.side == "left":
+            rows[:, _REST.start] *= -1
+        rows[:, _FINGER] = (0.0, -2.0, 0.0, -1.0)
+        rows[:, _FINGER.start + 2] = normals @ self.flat.back_of_hand.astype(np.float32)
+        rows[:, _COLOUR] = colour
+        rows[:, _KIND] = _HAND_PARTS[self.side][1], material
+        return rows, _tube_faces(len(flat) // _RING)
+
+
+class _FlatHand:
+    """One hand of a shape before it is posed, and its arm straight behind it; unscaled model axes."""
+
+    def __init__(self, model: HandModel, shape: Array) -> None:
+        self.side = model.side
+        self.fixed = _prepare(model)
+        self.rest, self.joints = model.shaped(shape)
+
     @functools.cached_property
-    def _back_of_hand(self) -> Array:
-        """Unit vector out of the back of the flat hand, at right angles to the forearm, model axes."""
-        index, ring = self.rest_joints[1] - self.rest_joints[0], self.rest_joints[10] - self.rest_joints[0]
+    def back_of_hand(self) -> Array:
+        """Unit vector out of the back of the flat hand, at right angles to the forearm."""
+        index, ring = self.joints[1] - self.joints[0], self.joints[10] - self.joints[0]
         out = np.cross(ring, index) if self.side == "right" else np.cross(index, ring)
         out = out - (out @ self.fixed.back) * self.fixed.back
         return out / np.linalg.norm(out)
 
     @functools.cached_property
-    def _ring(self) -> Array:
-        """Unit directions [_RING, 3] around the forearm, model axes, counter-clockwise seen from the elbow."""
+    def ring(self) -> Array:
+        """Unit directions [_RING, 3] around the forearm, counter-clockwise seen from the elbow."""
         angle = np.linspace(0, 2 * np.pi, _RING, endpoint=False)[:, None]
-        side = np.cross(self.fixed.back, self._back_of_hand)
-        return np.cos(angle) * self._back_of_hand + np.sin(angle) * side
+        side = np.cross(self.fixed.back, self.back_of_hand)
+        return np.cos(angle) * self.back_of_hand + np.sin(angle) * side
 
     @functools.cached_property
-    def _rim(self) -> tuple[float, Array, Array]:
+    def rim(self) -> tuple[float, Array, Array]:
         """Where the hand's mesh ends behind the wrist (less its rounding), its radii [_RING] and middle [3] there."""
-        behind = (self.rest - self.rest_joints[0]) @ self.fixed.back
+        behind = (self.rest - self.joints[0]) @ self.fixed.back
         start = behind.max() - _RIM_ROUNDING
-        slab = self.rest[np.abs(behind - start) < 0.004] - self.rest_joints[0]
+        slab = self.rest[np.abs(behind - start) < 0.004] - self.joints[0]
         slab = slab - (slab @ self.fixed.back)[:, None] * self.fixed.back
         middle = 0.5 * (slab.max(axis=0) + slab.min(axis=0))
         # The support of the outline in every direction, turned into a radius by taking the points of that direction.
         offsets = slab - middle
         lengths = np.linalg.norm(offsets, axis=1)[:, None]
-        aligned = offsets @ self._ring.T > np.cos(np.pi / 9) * lengths
+        aligned = offsets @ self.ring.T > np.cos(np.pi / 9) * lengths
         radii = np.where(aligned, lengths, 0.0).max(axis=0)
         radii = np.where(radii > 0, radii, radii[radii > 0].mean())
         return float(start), (radii + np.roll(radii, 1) + np.roll(radii, -1)) / 3, middle
 
-    def _arm_radii(self, places: Array) -> Array:
-        """Radii [K, _RING] of the bare arm at distances behind the wrist [K], metres of the unscaled model."""
-        start, profile, _ = self._rim
-        share = np.clip((places - start) / max(0.7 * self.arm_length - start, 0.05), 0, 1)[:, None]
+    def arm_radii(self, places: Array, arm_length: float) -> Array:
+        """Radii [K, _RING] of the bare arm at distances behind the wrist [K]."""
+        start, profile, _ = self.rim
+        share = np.clip((places - start) / max(0.7 * arm_length - start, 0.05), 0, 1)[:, None]
         thick = share * share * (3 - 2 * share)
         return profile * (1 - thick) + _ELBOW_RADIUS * thick
 
-    def _tube(self, places: Array, radii: Array, material: int, colour: Any) -> tuple[Array, Array]:
-        """Rows and faces of a tube around the forearm: rings at [K] behind the wrist with radii [K, _RING]."""
-        middle = self._rim[2]
-        flat = places[:, None, None] * self.fixed.back + radii[:, :, None] * self._ring + middle  # [K, _RING, 3]
-        around: Array = np.roll(flat, -1, axis=1) - np.roll(flat, 1, axis=1)
-        along = np.gradient(flat, axis=0)
+    @functools.lru_cache(_KEPT)  # noqa: B019 - no more hands than are kept themselves
+    def arm(self, arm_length: float) -> tuple[Array, Array]:
+        """Points and normals [K * _RING, 3] of the bare forearm from inside the hand's rim to the elbow."""
+        start = self.rim[0]
+        places = np.append(start, np.linspace(start + 0.003, max(arm_length, start + 0.02), _ARM_RINGS))
+        radii = self.arm_radii(places, arm_length)
+        # Begins under the hand's own skin and then covers the round end of its mesh.
+        radii[0] *= 0.985
+        radii[1:] += 0.0002
+        # A round end at the elbow.
+        places = np.append(places, arm_length + np.array([0.018, 0.03]))
+        return self.tube(places, np.concatenate([radii, radii[-1:] * 0.85, radii[-1:] * 0.4]))
+
+    def tube(self, places: Array, radii: Array) -> tuple[Array, Array]:
+        """Points and normals [K * _RING, 3] float32 of rings at [K] behind the wrist with radii [K, _RING]."""
+        flat = places[:, None, None] * self.fixed.back + radii[:, :, None] * self.ring + self.rim[2]  # [K, _RING, 3]
+        ring, place = np.arange(len(places)), np.arange(_RING)
+        around = flat[:, (place + 1) % _RING] - flat[:, place - 1]
+        along = flat[np.minimum(ring + 1, len(ring) - 1)] - flat[np.maximum(ring - 1, 0)]
         normals = _unit(_cross(around.reshape(-1, 3), along.reshape(-1, 3)))
-        turn = self.turns[_FOREARM]
-        rows = np.zeros((normals.shape[0], WIDTH), np.float32)
-        rows[:, _POSITION] = self.wrist + self.scale * flat.reshape(-1, 3) @ turn.T
-        rows[:, _NORMAL] = normals @ turn.T
-        rows[:, _REST] = flat.reshape(-1, 3) * ([1, 1, 1] if self.side == "right" else [-1, 1, 1])
-        rows[:, _FINGER] = (0.0, -2.0, 0.0, -1.0)
-        rows[:, _FINGER.start + 2] = normals @ self._back_of_hand
-        rows[:, _COLOUR] = colour
-        rows[:, _KIND] = _HAND_PARTS[self.side][1], material
-        return rows, _tube_faces(len(places))
+        return flat.reshape(-1, 3).astype(np.float32), normals.astype(np.float32)
+
+
+@functools.lru_cache(_KEPT)
+def _flat_hand(model: HandModel, shape: bytes) -> _FlatHand:
+    """The flat hand of a shape [10] float64."""
+    return _FlatHand(model, np.frombuffer(shape))
+
+
+@functools.lru_cache(_KEPT)
+def _pose_hand(flat: _FlatHand, rotation: bytes, forearm: tuple[float, ...]) -> _PosedHand:
+    """Pose a hand: rotations [15, 4] float64 of the finger joints, unit direction of the elbow; about the wrist."""
+    matrices = to_matrix(np.frombuffer(rotation).reshape(-1, 4))
+    turns = np.empty((_FOREARM + 1, 3, 3))
+    joints = np.zeros((_FOREARM + 1, 3))
+    turns[0] = np.eye(3)
+    for joint, parent in enumerate(JOINT_PARENTS):
+        if parent >= 0:
+            turns[joint] = turns[parent] @ matrices[joint - 1]
+            joints[joint] = joints[parent] + turns[parent] @ (flat.joints[joint] - flat.joints[parent])
+    turns[_FOREARM] = _turn_between(flat.fixed.back, np.array(forearm))
+    anchors = np.concatenate([flat.joints, flat.joints[:1]])  # the forearm turns about the wrist
+    shifts = joints - np.einsum("jab,jb->ja", turns, anchors)
+    moves = np.concatenate([np.swapaxes(turns, 1, 2), shifts[:, None]], axis=1).astype(np.float32)
+    blended = (flat.fixed.weights @ moves.reshape(_FOREARM + 1, 12)).reshape(-1, 4, 3)
+    skinned = np.einsum("va,vab->vb", flat.rest.astype(np.float32), blended[:, :3]) + blended[:, 3]
+    corners = skinned[flat.fixed.faces]
+    normals = flat.fixed.gather @ _cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    return _PosedHand(turns, joints, skinned, _unit(normals))
 
 
 @functools.cache
@@ -389,7 +446,7 @@ def _finger_places(model: HandModel, normals: Array) -> Array:
     return np.stack([sideways / half[finger], along, dorsal, finger.astype(np.float64)], axis=1)
 
 
-def _person(body: Body, skin: Colour, limbs: list[_Limb], filled: Array) -> list[tuple[Array, Array]]:
+def _person(body: Body, skin: Colour, limbs: list[_Limb], filled: Array) -> tuple[Array, Array]:
     """Trunk, neck, head and hair behind hands that the spheres [M, 4] fill, where their shoulders are."""
     inward = {"left": -_HALF_SHOULDERS, "right": _HALF_SHOULDERS}
     chest = np.mean([limb.shoulder() + [inward[limb.side], 0.0, 0.0] for limb in limbs], axis=0)
@@ -405,13 +462,15 @@ def _person(body: Body, skin: Colour, limbs: list[_Limb], filled: Array) -> list
         (head + [0.0, 0.02, -0.088], (0.012, 0.02, 0.016), skin),
         (head + [0.0, 0.055, -0.078], (0.024, 0.007, 0.008), (0.6 * skin[0], 0.35 * skin[1], 0.35 * skin[2])),
     )
-    surfaces = []
-    for centre, size, colour in lumps:
-        rows, faces = _solid("sphere", np.array(size), centre, np.eye(3))
-        rows[:, _COLOUR] = (*colour, 0.0)
-        rows[:, _KIND] = BACKGROUND, PLAIN
-        surfaces.append((rows, faces))
-    return surfaces
+    centres, sizes, colours = (np.array(values, np.float32)[:, None] for values in zip(*lumps, strict=True))
+    points, normals, faces = _UNIT_FORMS["sphere"]
+    rows = np.zeros((len(lumps), len(points), WIDTH), np.float32)
+    rows[..., _POSITION] = points * sizes + centres
+    rows[..., _NORMAL] = _unit((normals / sizes).reshape(-1, 3)).reshape(rows.shape[:2] + (3,))
+    rows[..., _REST] = points * sizes
+    rows[..., _COLOUR.start : _COLOUR.stop - 1] = colours
+    rows[..., _KIND] = BACKGROUND, PLAIN
+    return rows.reshape(-1, WIDTH), np.concatenate([faces + number * len(points) for number in range(len(lumps))])
 
 
 def _item(item: Item, place: Array, turn: Array) -> tuple[Array, Array]:
