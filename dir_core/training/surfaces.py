@@ -32,6 +32,8 @@ back -1..1, number of the finger); `colour` of what is not skin, then its gloss;
 WIDTH: Final = sum(COLUMNS.values())
 
 _HAND_PARTS: dict[Side, tuple[int, int]] = {"left": (LEFT_HAND, LEFT_ARM), "right": (RIGHT_HAND, RIGHT_ARM)}
+_COARSE, _SMALL_PICTURE = 1300, 320  # vertices of a hand in pictures of up to so many pixels
+_LENGTH_COST = 0.05
 _KEPT = 8  # hands, for further pictures of them
 _FOREARM = len(JOINTS)  # number of the 17th joint: the wrist, turned with the forearm
 # The skin of a bent wrist is shared by hand and forearm over this stretch behind the wrist joint, metres.
@@ -75,6 +77,13 @@ class _Hand:
     gather: csr_matrix  # [V, F] sums face normals at vertices
     faces: Array  # [F, 3] int32
     back: Array  # [3] unit, from the hand into the forearm
+    rest: Array  # [V, 3] of the mean shape
+
+    @functools.cached_property
+    def coarse(self) -> tuple[Array, Array]:
+        """Rows of the vertices that small pictures show, and the faces [F', 3] int32 between those."""
+        kept, faces = _thin_out(self.rest, self.weights, self.faces, _COARSE)
+        return kept, faces
 
 
 def build_scene(hands: TwoHands, frame: int, models: Mapping[Side, HandModel], look: Look) -> Scene:
@@ -93,7 +102,7 @@ def build_scene(hands: TwoHands, frame: int, models: Mapping[Side, HandModel], l
     limbs = [_Limb(hands, frame, number, models[side]) for number, side in enumerate(SIDES) if hands.present[number]]
     for limb in limbs:
         side = limb.side
-        add(limb.hand(), limb.fixed.faces)
+        add(*limb.hand(coarse=max(hands.image_size) <= _SMALL_PICTURE))
         add(*limb.arm())
         add(*limb.upper_arm(look.sleeve))
         if look.sleeve is not None:
@@ -162,13 +171,16 @@ class _Limb:
         to_shoulder = _shoulder_direction(hands.view, self.side, hands.elbow[frame, number])
         self.upper_turn = _turn_between(to_elbow, to_shoulder) @ self.turns[_FOREARM]
 
-    def hand(self) -> Array:
-        """Rows of the skinned hand."""
+    def hand(self, *, coarse: bool) -> tuple[Array, Array]:
+        """Rows and faces of the skinned hand."""
+        kept, faces = self.fixed.coarse if coarse else (slice(None), self.fixed.faces)
         turn = self.turns[0].T.astype(np.float32)
-        rows = self.fixed.rows.copy()
-        rows[:, _POSITION] = self.posed.positions @ (np.float32(self.scale) * turn) + self.wrist.astype(np.float32)
-        rows[:, _NORMAL] = self.posed.normals @ turn
-        return rows
+        rows = self.fixed.rows[kept].copy()
+        rows[:, _POSITION] = self.posed.positions[kept] @ (np.float32(self.scale) * turn) + self.wrist.astype(
+            np.float32
+        )
+        rows[:, _NORMAL] = self.posed.normals[kept] @ turn
+        return rows, faces
 
     def arm(self) -> tuple[Array, Array]:
         """The bare forearm from inside the hand's rim to the elbow."""
@@ -411,7 +423,52 @@ def _fixed_hand(model: HandModel) -> _Hand:
     rows[:, _REST] = (rest - joints[0]) * ([1, 1, 1] if model.side == "right" else [-1, 1, 1])
     rows[:, _FINGER] = _finger_places(model, normals)
     rows[:, _KIND] = _HAND_PARTS[model.side][0], HAND
-    return _Hand(rows, weights, gather, faces, back)
+    return _Hand(rows, weights, gather, faces, back, rest)
+
+
+def _thin_out(points: Array, weights: Array, faces: Array, count: int) -> tuple[Array, Array]:
+    """Rows of about `count` points [V, 3] that keep a closed surface's form, and the faces between them.
+
+    Vertices are drawn onto a neighbour, the cheapest first, round by round. What it costs is how far the neighbour lies
+    off the vertex's faces, and a little how far away it is and moves with other joints (weights [V, J]): where a
+    finger bends, rings of vertices stay.
+    """
+    left = len(points)
+    while left > count:
+        corners = points[faces]
+        normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        around: dict[int, list[int]] = {}
+        for face, three in enumerate(faces.tolist()):
+            for vertex in three:
+                around.setdefault(vertex, []).append(face)
+        near = {vertex: set(faces[rows].ravel().tolist()) - {vertex} for vertex, rows in around.items()}
+        edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])  # every edge both ways
+        way = points[edges[:, 1]] - points[edges[:, 0]]
+        costs = np.linalg.norm(way, axis=1) * (1 + 4 * np.abs(np.subtract(*weights[edges.T])).sum(axis=1))
+        costs *= _LENGTH_COST
+        units = _unit(normals)
+        planes = np.zeros((len(points), 3, 3))  # the sum over a vertex's faces of squared distances is a quadratic form
+        np.add.at(planes, faces, (units[:, :, None] * units[:, None])[:, None])
+        costs += np.sqrt(np.einsum("ei,eij,ej->e", way, planes[edges[:, 0]], way))
+        fixed: set[int] = set()
+        moved = np.arange(len(points))
+        for a, b in edges[np.argsort(costs)[: len(edges) // 8]].tolist():
+            if left <= count or fixed & (near[a] | {a, b}) or len(near[a] & near[b]) != 2:
+                continue
+            kept = [face for face in around[a] if b not in faces[face]]
+            turned = points[np.where(faces[kept] == a, b, faces[kept])]
+            after = np.cross(turned[:, 1] - turned[:, 0], turned[:, 2] - turned[:, 0])
+            if (np.sum(_unit(after) * units[kept], axis=1) < 0.7).any():
+                continue
+            moved[a] = b
+            fixed |= near[a] | {a, b}
+            left -= 1
+        if (moved == np.arange(len(points))).all():
+            break
+        faces = moved[faces]
+        faces = faces[(faces != np.roll(faces, 1, axis=1)).all(axis=1)]
+    rows, faces = np.unique(faces, return_inverse=True)
+    return rows, faces.reshape(-1, 3).astype(np.int32)
 
 
 def _finger_places(model: HandModel, normals: Array) -> Array:

@@ -12,6 +12,7 @@ from dir_core.errors import RendererError
 from dir_core.hand_model import open_hand_models
 from dir_core.rotations import from_matrix, multiply
 from dir_core.training.looks import SKIN_TONES, Item, sample_look
+from dir_core.training.surfaces import HAND, build_scene
 from dir_core.training.synthetic import PICTURES_OF_HANDS, Painter, Series
 from dir_core.training.two_hands import LEFT_HAND, OBJECT, RIGHT_HAND, TwoHands
 
@@ -187,3 +188,18 @@ def test_skin_tones_go_from_light_to_dark():
     assert luminance[0] > 5 * luminance[-1]
     assert all(dark < 1.05 * light for light, dark in pairwise(luminance[2:]))
     assert all(np.mean(look.skin.palm) > 0.98 * np.mean(look.skin.tone) for look in looks[5:])
+
+
+def test_hands_of_small_pictures_are_as_closed_and_as_thick():
+    """Every edge has two faces, and it fills what the whole one fills."""
+    hands, models = two_hands(present=(False, True)), open_hand_models()
+    coarse, fine = (build_scene(replace(hands, image_size=(s, s)), 0, models, plain_look()) for s in (SIZE, 640))
+    volumes = []
+    for scene in (coarse, fine):
+        faces = scene.faces[: scene.counts[HAND]]
+        edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
+        assert (np.unique(edges, axis=0, return_counts=True)[1] == 2).all()
+        points = scene.vertices[faces, :3] - scene.vertices[0, :3]
+        volumes.append(np.linalg.det(points).sum() / 6)
+    assert coarse.counts[HAND] < 0.5 * fine.counts[HAND]
+    assert volumes[0] == pytest.approx(volumes[1], rel=0.03)
