@@ -19,12 +19,12 @@ from dir_core.errors import RendererError
 from dir_core.hand_model import HandModel
 from dir_core.training import shaders
 from dir_core.training.looks import MOST_SHAPES, SHAPE_FIELDS, Look, Pattern
-from dir_core.training.surfaces import COLUMNS, Scene, build_scene
+from dir_core.training.surfaces import COLUMNS, SMALL_PICTURE, Scene, build_scene
 from dir_core.training.two_hands import LEFT_ARM, LEFT_HAND, RIGHT_ARM, RIGHT_HAND, Picture, TwoHands
 
 Array = NDArray[Any]
 
-_SHADOW_SIZE = 320
+_SHADOW_SIZE = 256
 _NOISE_SIZE = 32
 # Surfaces are drawn this many times finer than the picture and averaged: smooth edges for less than multisampling.
 _FINER = 1.34
@@ -36,6 +36,28 @@ _OWN_DEPTH[:2] = 0.035, 0.025  # the wrist and the thumb's root from the side
 _OTHER_DEPTH = 0.003
 _PATTERNS: dict[Pattern, int] = {"plain": 0, "stripes": 1, "checks": 2, "knit": 3}
 _GRAIN_PLACES = 1 << 18
+# Uniforms that a look sets, in whichever programs have them.
+_OF_LOOK = (
+    "light_count",
+    "key_direction",
+    "key_colour",
+    "sky",
+    "ground",
+    "tone",
+    "palm_tone",
+    "nail_tone",
+    "amounts",
+    "gloss",
+    "ring_finger",
+    "ring_part",
+    "ring_colour",
+    "second_cloth",
+    "pattern",
+    "pattern_size",
+    "seed",
+    "shadow",
+    "noise",
+)
 _LINEAR = (np.arange(256, dtype=np.float32) / 255.0) ** 2 * shaders.LIGHT_RANGE
 
 
@@ -67,6 +89,8 @@ class Renderer:
             gl.program(shaders.SURFACE_VERTEX, fragment) for fragment in shaders.SURFACE_FRAGMENTS
         )
         self._lighting: Any = gl.program(shaders.LIGHT_VERTEX, varyings=tuple(shaders.BAKED))
+        programs = (self._lighting, *self._surfaces)
+        self._look_uniforms = [(each[name], name) for each in programs for name in _OF_LOOK if name in each]
         self._shadow: Any = gl.program(shaders.SHADOW_VERTEX, shaders.SHADOW_FRAGMENT)
         self._backdrop: Any = gl.program(shaders.BACKDROP_VERTEX, shaders.BACKDROP_FRAGMENT)
         self._shadow_map: Any = gl.depth_texture((_SHADOW_SIZE, _SHADOW_SIZE))
@@ -157,7 +181,7 @@ class Renderer:
         self._shadow_target.use()
         self._shadow_target.clear()
         self._shadow["shadow_matrix"].write(shadow_matrix)
-        shadow.render(vertices=scene.faces.size)
+        shadow.render(vertices=3 * scene.casting)
 
         target = self._target((width, height))
         target.use()
@@ -256,7 +280,7 @@ class Renderer:
         self._lighting["light_direction"].write(directions.tobytes())
         self._lighting["light_colour"].write(colours.tobytes())
         sleeve = look.sleeve
-        values = {
+        values: dict[str, Any] = {
             "light_count": len(look.lights),
             "key_direction": look.lights[0].direction,
             "key_colour": look.lights[0].colour,
@@ -277,10 +301,8 @@ class Renderer:
             "shadow": 0,
             "noise": 1,
         }
-        for name, value in values.items():
-            for program in (self._lighting, *self._surfaces):
-                if name in program:
-                    program[name].value = value
+        for uniform, name in self._look_uniforms:
+            uniform.value = values[name]
 
     def _draw_backdrop(self, look: Look, size: tuple[int, int]) -> Array:
         """Light [H, W, 3] behind the hands; kept while the look stays the same."""
@@ -323,8 +345,9 @@ def _columns(program: Any, buffer: Any, columns: Mapping[str, int]) -> tuple[Any
 
 
 def _coarser(size: tuple[int, int]) -> tuple[int, int]:
-    """The size that a background is drawn in: it is soft, half the picture's is enough."""
-    return (size[0] + 1) // 2, (size[1] + 1) // 2
+    """The size that a background is drawn in: it is soft, a part of the picture's is enough."""
+    part = 3 if max(size) <= SMALL_PICTURE else 2
+    return -(-size[0] // part), -(-size[1] // part)
 
 
 def develop(light: Array, behind: Array, look: Look, frame: int) -> Array:

@@ -32,7 +32,8 @@ back -1..1, number of the finger); `colour` of what is not skin, then its gloss;
 WIDTH: Final = sum(COLUMNS.values())
 
 _HAND_PARTS: dict[Side, tuple[int, int]] = {"left": (LEFT_HAND, LEFT_ARM), "right": (RIGHT_HAND, RIGHT_ARM)}
-_COARSE, _SMALL_PICTURE = 1300, 320  # vertices of a hand in pictures of up to so many pixels
+SMALL_PICTURE: Final = 320  # pixels; up to here nobody sees that surfaces and background are coarse
+_COARSE = 1300  # vertices of a hand in a small picture
 _LENGTH_COST = 0.05
 _KEPT = 8  # hands, for further pictures of them
 _FOREARM = len(JOINTS)  # number of the 17th joint: the wrist, turned with the forearm
@@ -59,12 +60,14 @@ class Scene:
         vertices: [N, WIDTH] float32.
         faces: [F, 3] int32, those of each material after those of the one before it.
         counts: [4] faces of each material.
+        casting: so many faces, from the first, cast shadows.
         spheres: [M, 4] float32 centres and radii that fill the hands and arms, for soft occlusion.
     """
 
     vertices: Array
     faces: Array
     counts: Array
+    casting: int
     spheres: Array
 
 
@@ -102,7 +105,7 @@ def build_scene(hands: TwoHands, frame: int, models: Mapping[Side, HandModel], l
     limbs = [_Limb(hands, frame, number, models[side]) for number, side in enumerate(SIDES) if hands.present[number]]
     for limb in limbs:
         side = limb.side
-        add(*limb.hand(coarse=max(hands.image_size) <= _SMALL_PICTURE))
+        add(*limb.hand(coarse=max(hands.image_size) <= SMALL_PICTURE))
         add(*limb.arm())
         add(*limb.upper_arm(look.sleeve))
         if look.sleeve is not None:
@@ -116,18 +119,20 @@ def build_scene(hands: TwoHands, frame: int, models: Mapping[Side, HandModel], l
                 )
             )
         spheres.append(limb.spheres())
-    if hands.view == "webcam" and look.body is not None and limbs:
-        add(*_person(look.body, look.skin.tone, limbs, np.concatenate(spheres)))
     if look.item is not None and not look.item.held:
         middle = hands.translation[frame][hands.present].mean(axis=0) if hands.present.any() else np.array([0, 0, 0.6])
         add(*_item(look.item, middle + look.item.offset, np.eye(3)))
+    casting = sum(len(corners) for each in faces for corners in each)  # what stands behind the hands shades none
+    if hands.view == "webcam" and look.body is not None and limbs:
+        add(*_person(look.body, look.skin.tone, limbs, np.concatenate(spheres)))
     if not vertices:
         rows, corners, filled = np.zeros((0, WIDTH)), np.zeros((0, 3), np.int32), np.zeros((0, 4))
-        return Scene(rows, corners, np.zeros(4, np.intp), filled)
+        return Scene(rows, corners, np.zeros(4, np.intp), 0, filled)
     return Scene(
         np.concatenate(vertices),
         np.concatenate([corners for each in faces for corners in each]),
         np.array([sum(map(len, each)) for each in faces]),
+        casting,
         np.concatenate(spheres or [np.zeros((0, 4))]),
     )
 
