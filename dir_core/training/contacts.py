@@ -11,10 +11,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dir_core import rotations
-from dir_core.clean_up.capsules import BONES, FINGER, RANK, HandCapsules, PlacedHand, fit_capsules, place_capsules
+from dir_core.clean_up.capsules import BONES, FINGER, RANK, HandCapsules, PlacedHand, fit_capsules
 from dir_core.conventions import SHAPE_COUNT, SIDES, Side
-from dir_core.degrees_of_freedom import HIGHEST, LOWEST, finger_geometry, rotations_from_angles
+from dir_core.degrees_of_freedom import HIGHEST, LOWEST, finger_geometry
 from dir_core.hand_model import HandModel
 
 Array = NDArray[Any]
@@ -115,8 +114,31 @@ def _stretched(model: HandModel, shape: Array, scale: float) -> HandCapsules:
 def place_hand(body: Body, side: int, angles: Array, turn: Array, place: Array) -> PlacedHand:
     """One hand with hinge angles [N, 5, 5], wrist rotations [N, 3, 3] and wrists [N, 3]."""
     hand = body.capsules[side]
-    rotation = rotations_from_angles(hand.geometry, rotations.from_matrix(turn), angles)
-    return place_capsules(hand, rotation, place)
+    hinges = _hinges(body, side, angles)
+    turns = np.empty((len(angles), 5, 3, 3, 3))
+    turns[:, :, 0] = turn[:, None] @ (hinges[:, :, 0] @ hinges[:, :, 1] @ hinges[:, :, 2])
+    turns[:, :, 1] = turns[:, :, 0] @ hinges[:, :, 3]
+    turns[:, :, 2] = turns[:, :, 1] @ hinges[:, :, 4]
+    # Both ends of every capsule and the end of its bone, turned together.
+    offsets = hand.geometry.offsets
+    bones = np.concatenate([hand.ends[:BONES].reshape(5, 3, 2, 3), offsets[:, 1:, None]], axis=2)
+    turned = bones @ turns.swapaxes(-1, -2)
+    upright = turn.swapaxes(-1, -2)
+    first = place[:, None] + offsets[:, 0] @ upright
+    places = np.cumsum(np.concatenate([first[:, :, None], turned[:, :, :, 2]], axis=2), axis=2)
+    fingers = (places[:, :, :3, None] + turned[:, :, :, :2]).reshape(-1, BONES, 2, 3)
+    palm = (place[:, None] + hand.ends[BONES:].reshape(-1, 3) @ upright).reshape(len(place), -1, 2, 3)
+    return PlacedHand(place, turn, turns, places, np.concatenate([fingers, palm], axis=1))
+
+
+def _hinges(body: Body, side: int, angles: Array) -> Array:
+    """Rotations [N, 5, 5, 3, 3] about the hinge axes (Rodrigues 1840): quaternions take three times as long."""
+    x, y, z = np.moveaxis(body.capsules[side].geometry.axes, -1, 0)
+    none = np.zeros_like(x)
+    across = np.stack([none, -z, y, z, none, -x, -y, x, none], axis=-1).reshape(5, 5, 3, 3)
+    sine, cosine = np.sin(angles)[..., None, None], np.cos(angles)[..., None, None]
+    hinges: Array = np.eye(3) + sine * across + (1.0 - cosine) * (across @ across)
+    return hinges
 
 
 def spheres(body: Body, side: int, angles: Array, turn: Array, place: Array) -> Array:

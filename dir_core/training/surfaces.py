@@ -98,6 +98,8 @@ def build_scene(hands: TwoHands, frame: int, models: Mapping[Side, HandModel], l
 
     def add(rows: Array, corners: Array) -> None:
         nonlocal count
+        if not len(rows):
+            return
         vertices.append(rows)
         faces[int(rows[0, _KIND][1])].append(corners + count)
         count += len(rows)
@@ -124,7 +126,7 @@ def build_scene(hands: TwoHands, frame: int, models: Mapping[Side, HandModel], l
         add(*_item(look.item, middle + look.item.offset, np.eye(3)))
     casting = sum(len(corners) for each in faces for corners in each)  # what stands behind the hands shades none
     if hands.view == "webcam" and look.body is not None and limbs:
-        add(*_person(look.body, look.skin.tone, limbs, np.concatenate(spheres)))
+        add(*_person(hands, look.body, look.skin.tone, limbs, np.concatenate(spheres)))
     if not vertices:
         rows, corners, filled = np.zeros((0, WIDTH)), np.zeros((0, 3), np.int32), np.zeros((0, 4))
         return Scene(rows, corners, np.zeros(4, np.intp), 0, filled)
@@ -508,7 +510,7 @@ def _finger_places(model: HandModel, normals: Array) -> Array:
     return np.stack([sideways / half[finger], along, dorsal, finger.astype(np.float64)], axis=1)
 
 
-def _person(body: Body, skin: Colour, limbs: list[_Limb], filled: Array) -> tuple[Array, Array]:
+def _person(hands: TwoHands, body: Body, skin: Colour, limbs: list[_Limb], filled: Array) -> tuple[Array, Array]:
     """Trunk, neck, head and hair behind hands that the spheres [M, 4] fill, where their shoulders are."""
     inward = {"left": -_HALF_SHOULDERS, "right": _HALF_SHOULDERS}
     chest = np.mean([limb.shoulder() + [inward[limb.side], 0.0, 0.0] for limb in limbs], axis=0)
@@ -524,6 +526,9 @@ def _person(body: Body, skin: Colour, limbs: list[_Limb], filled: Array) -> tupl
         (head + [0.0, 0.02, -0.088], (0.012, 0.02, 0.016), skin),
         (head + [0.0, 0.055, -0.078], (0.024, 0.007, 0.008), (0.6 * skin[0], 0.35 * skin[1], 0.35 * skin[2])),
     )
+    lumps = tuple(lump for lump in lumps if _in_picture(hands, *lump[:2]))
+    if not lumps:
+        return np.zeros((0, WIDTH), np.float32), np.zeros((0, 3), np.int32)
     centres, sizes, colours = (np.array(values, np.float32)[:, None] for values in zip(*lumps, strict=True))
     points, normals, faces = _UNIT_FORMS["sphere"]
     rows = np.zeros((len(lumps), len(points), WIDTH), np.float32)
@@ -533,6 +538,14 @@ def _person(body: Body, skin: Colour, limbs: list[_Limb], filled: Array) -> tupl
     rows[..., _COLOUR.start : _COLOUR.stop - 1] = colours
     rows[..., _KIND] = BACKGROUND, PLAIN
     return rows.reshape(-1, WIDTH), np.concatenate([faces + number * len(points) for number in range(len(lumps))])
+
+
+def _in_picture(hands: TwoHands, centre: Array, size: tuple[float, ...]) -> bool:
+    """Whether a body of half size [3] around a point may be seen."""
+    focal, reach = hands.camera_matrix[0, 0], max(size)
+    middle = hands.camera_matrix[:2] @ centre / centre[2]
+    margin = 1.5 * focal * reach / max(centre[2] - reach, 0.1)
+    return bool(((middle > -margin) & (middle < np.array(hands.image_size) + margin)).all())
 
 
 def _item(item: Item, place: Array, turn: Array) -> tuple[Array, Array]:
