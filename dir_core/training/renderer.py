@@ -27,7 +27,7 @@ Array = NDArray[Any]
 _SHADOW_SIZE = 256
 _NOISE_SIZE = 32
 # Surfaces are drawn this many times finer than the picture and averaged: smooth edges for less than multisampling.
-_FINER = 1.34
+_FINER, _SMALL_FINER = 1.34, 1.2
 _SUB_FRAMES = 4
 _STILL = 0.75  # pixels that a surface may move during the exposure before that is drawn
 # A joint lies this far under its own skin at most, metres; of anything else even a hair in front hides it.
@@ -247,7 +247,8 @@ class Renderer:
     def _target(self, size: tuple[int, int]) -> Any:
         if size not in self._targets:
             gl = self._context
-            fine = (round(size[0] * _FINER), round(size[1] * _FINER))
+            finer = _SMALL_FINER if max(size) <= SMALL_PICTURE else _FINER
+            fine = (round(size[0] * finer), round(size[1] * finer))
             surfaces = gl.framebuffer(
                 [gl.renderbuffer(fine, 4), gl.renderbuffer(fine, 2, dtype="u2")], gl.depth_renderbuffer(fine)
             )
@@ -357,7 +358,8 @@ def develop(light: Array, behind: Array, look: Look, frame: int) -> Array:
     smear = np.array(shot.smear) * height
     if np.hypot(*smear) > 1.0:
         light = cv2.filter2D(light, -1, _line_kernel(smear), borderType=cv2.BORDER_REPLICATE)
-    light = light[..., :3] + (1.0 - light[..., 3:]) * behind
+    uncovered = cv2.cvtColor(1.0 - light[..., 3], cv2.COLOR_GRAY2RGB)
+    light = cv2.add(cv2.cvtColor(light, cv2.COLOR_RGBA2RGB), cv2.multiply(uncovered, behind))
     radius = shot.defocus * height
     if radius > 0.3:
         light = cv2.GaussianBlur(light, (0, 0), radius, borderType=cv2.BORDER_REPLICATE)
@@ -373,8 +375,9 @@ def develop(light: Array, behind: Array, look: Look, frame: int) -> Array:
         values = cv2.scaleAdd(grain, shot.noise * 255.0, values)
     image = cv2.add(values, 0.0, dtype=cv2.CV_8U)  # rounds and clips
     if shot.quality:
-        encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, shot.quality])[1]
-        image = np.ascontiguousarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1])
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, shot.quality])[1]
+        image = cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     return image
 
 
