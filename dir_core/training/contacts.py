@@ -6,6 +6,7 @@ metres. The axis of two is left, right (`conventions.SIDES`).
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from dir_core.clean_up.capsules import BONES, FINGER, RANK, HandCapsules, PlacedHand, fit_capsules
 from dir_core.conventions import SHAPE_COUNT, SIDES, Side
-from dir_core.degrees_of_freedom import HIGHEST, LOWEST, finger_geometry
+from dir_core.degrees_of_freedom import HIGHEST, LOWEST, FingerGeometry, finger_geometry
 from dir_core.hand_model import HandModel
 
 Array = NDArray[Any]
@@ -133,12 +134,18 @@ def place_hand(body: Body, side: int, angles: Array, turn: Array, place: Array) 
 
 def _hinges(body: Body, side: int, angles: Array) -> Array:
     """Rotations [N, 5, 5, 3, 3] about the hinge axes (Rodrigues 1840): quaternions take three times as long."""
-    x, y, z = np.moveaxis(body.capsules[side].geometry.axes, -1, 0)
-    none = np.zeros_like(x)
-    across = np.stack([none, -z, y, z, none, -x, -y, x, none], axis=-1).reshape(5, 5, 3, 3)
+    across = _axis_matrices(body.capsules[side].geometry)
     sine, cosine = np.sin(angles)[..., None, None], np.cos(angles)[..., None, None]
     hinges: Array = np.eye(3) + sine * across + (1.0 - cosine) * (across @ across)
     return hinges
+
+
+@lru_cache(4)
+def _axis_matrices(geometry: FingerGeometry) -> Array:
+    """[5, 5, 3, 3] matrices that take a vector to the cross product of a hinge axis with it."""
+    x, y, z = np.moveaxis(geometry.axes, -1, 0)
+    none = np.zeros_like(x)
+    return np.stack([none, -z, y, z, none, -x, -y, x, none], axis=-1).reshape(5, 5, 3, 3)
 
 
 def spheres(body: Body, side: int, angles: Array, turn: Array, place: Array) -> Array:
@@ -179,7 +186,8 @@ def overlap(first: Array, first_radii: Array, second: Array, second_radii: Array
     # Squares from one matrix product: several times faster than differences.
     squares = np.sum(first**2, axis=-1)[:, :, None] + np.sum(second**2, axis=-1)[:, None]
     squares -= 2.0 * first @ second.swapaxes(-1, -2)
-    deep: Array = first_radii[:, None] + second_radii - np.sqrt(np.maximum(squares, 0.0))
+    distances = np.sqrt(np.maximum(squares, 0.0, out=squares), out=squares)
+    deep: Array = np.subtract(first_radii[:, None] + second_radii, distances, out=distances)
     return deep
 
 
@@ -270,7 +278,7 @@ def _finger_steps(  # noqa: PLR0917 - one hand's contacts
     body: Body, side: int, hand: PlacedHand, centres: Array, force: Array, weight: Array
 ) -> Array:
     """Steps [N, 5, 5] of the hinge angles under forces [N, 80, 3] on the spheres; weights [N, 80] count contacts."""
-    axes = body.capsules[side].geometry.axes
+    across = _axis_matrices(body.capsules[side].geometry)
     steps = np.zeros((len(centres), 5, 5))
     in_fingers = (len(centres), 5, 3 * _A_FINGER_BONE)
     force, weight = force[:, : 15 * _A_FINGER_BONE], weight[:, : 15 * _A_FINGER_BONE].reshape(in_fingers)
@@ -278,9 +286,9 @@ def _finger_steps(  # noqa: PLR0917 - one hand's contacts
     for angle, joint in ((0, 0), (1, 0), (3, 1)):
         # The spread's axis leans along with the bend; as a direction of least effort the straight one will do.
         carrier = hand.wrist[:, None] if joint == 0 else hand.turns[:, :, joint - 1]
-        axis = (carrier @ axes[:, angle, :, None])[..., 0]
+        turning = carrier @ across[:, angle] @ carrier.swapaxes(-1, -2)
         moved = slice(joint * _A_FINGER_BONE, None)
-        speed = np.cross(axis[:, :, None], centres[:, :, moved] - hand.places[:, :, joint, None])
+        speed = (centres[:, :, moved] - hand.places[:, :, joint, None]) @ turning.swapaxes(-1, -2)
         effect = np.sum(speed * force[:, :, moved], axis=(2, 3))
         effort = np.sum(weight[:, :, moved] * np.sum(speed**2, axis=-1), axis=2)
         steps[:, :, angle] = effect / np.maximum(effort, 1e-4)
