@@ -104,7 +104,9 @@ def build_scene(hands: TwoHands, frame: int, models: Mapping[Side, HandModel], l
         faces[int(rows[0, _KIND][1])].append(corners + count)
         count += len(rows)
 
-    limbs = [_Limb(hands, frame, number, models[side]) for number, side in enumerate(SIDES) if hands.present[number]]
+    # The nearer hand first, and that in every frame: what it hides is not shaded.
+    order = np.argsort(hands.translation[:, :, 2].mean(axis=0), kind="stable")
+    limbs = [_Limb(hands, frame, number, models[SIDES[number]]) for number in order if hands.present[number]]
     for limb in limbs:
         side = limb.side
         add(*limb.hand(coarse=max(hands.image_size) <= SMALL_PICTURE))
