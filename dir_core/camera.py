@@ -52,3 +52,12 @@ def rays(pixels: Array, camera_matrix: Array) -> Array:
     """Viewing rays [..., 2] = (x/z, y/z) of pixels [..., 2]."""
     focal = np.array([camera_matrix[0, 0], camera_matrix[1, 1]])
     return (pixels - camera_matrix[:2, 2]) / focal
+
+
+def turn_to_ray(ray: Array) -> Array:
+    """Quaternions [T, 4] of the short turn from the optical axis to rays [T, 2] = (x/z, y/z)."""
+    direction = np.concatenate([ray, np.ones_like(ray[:, :1])], axis=1)
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    x, y, z = direction.T
+    turn = np.stack([1.0 + z, -y, x, np.zeros_like(x)], axis=-1)
+    return turn / np.linalg.norm(turn, axis=1, keepdims=True)

@@ -24,7 +24,9 @@ def add_train(commands: Any) -> None:
     train.add_argument("network", choices=sorted(_FRAMINGS))
     train.add_argument("--minutes", type=float, required=True, help="how long to train now")
     train.add_argument("--folder", type=Path, metavar="RUN", help="checkpoint and curves (default training/NETWORK)")
-    train.add_argument("--data", type=Path, default=Path("training/pictures"), metavar="FOLDER")
+    train.add_argument(
+        "--data", type=Path, nargs="+", default=[Path("training/pictures")], metavar="FOLDER", help="of pictures"
+    )
     train.add_argument(
         "--pictures", type=int, default=20_000, metavar="N", help="drawn per kind where there are none (%(default)s)"
     )
@@ -46,7 +48,8 @@ def _run_train(options: argparse.Namespace) -> None:
     device = choose_device(options.device)
     processes = options.processes or (2 if device == "cpu" and (os.cpu_count() or 1) > 1 else 1)
     folder = options.folder or Path("training") / options.network
-    pictures = tuple(_pictures(options, framing) for framing in _FRAMINGS[options.network])
+    framings = _FRAMINGS[options.network]
+    pictures = tuple(_pictures(options, data / framing, framing) for data in options.data for framing in framings)
     task, source = _task(options.network, pictures, options.start, options.seed)
     try:
         train(task, folder, Slice(options.minutes, None, options.finish, processes, device))
@@ -70,9 +73,8 @@ def _task(network: str, pictures: tuple[Path, ...], start: Path | None, seed: in
     return LocatorTask(pictures, start, seed=seed), PALM_WEIGHTS
 
 
-def _pictures(options: argparse.Namespace, framing: "Framing") -> Path:
+def _pictures(options: argparse.Namespace, folder: Path, framing: "Framing") -> Path:
     """The folder of pictures of a framing; drawn now if it is not there."""
-    folder: Path = options.data / framing
     if not folder.exists():
         from dir_core.training.synthetic import Series
 

@@ -1,8 +1,9 @@
 """Follows the hands through a whole clip, in chunks that a stopped capture can go on from. No networks of its own."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from itertools import count, islice
+from itertools import chain, count, islice
 from typing import Any
 
 import numpy as np
@@ -21,16 +22,23 @@ Array = NDArray[Any]
 _TRACK_NAMES = tuple(each.name for each in fields(HandLandmarkTrack))
 
 _CHUNK = 32  # frames that are kept together: about a second of work is all that a stopped capture loses
+_HELD_BYTES = 128 * 2**20  # of the chunk's last pictures, in which a hand that is found late is followed back
 
 
 @dataclass(frozen=True, eq=False)
 class _Tracked:
-    """What the tracker saw in some frames of a clip, in order."""
+    """What the tracker saw in some frames of a clip, in order.
+
+    Attributes:
+        time, frame, touching, sightings: one entry a frame.
+        earlier: what was seen afterwards in frames before the first one, with their rows: -1 is the last of them.
+    """
 
     time: list[float] = field(default_factory=list)
     frame: list[int] = field(default_factory=list)
     touching: list[bool] = field(default_factory=list)
     sightings: list[list[Sighting]] = field(default_factory=list)
+    earlier: list[tuple[int, Sighting]] = field(default_factory=list)
 
     def extend(self, other: "_Tracked") -> None:
         self.time.extend(other.time)
@@ -48,7 +56,7 @@ def track_hands(
     """Follow the hands through a clip, then decide the sides of all tracks at once.
 
     Args:
-        frames: in order; only one picture is held at a time.
+        frames: in order; pictures of `_HELD_BYTES` at most are held at a time.
         tracker: a fresh one.
         on_frame: called with the number of frames done so far, after each.
         parts: where chunks of frames are kept with the tracker's state after them. Chunks that are there already
@@ -58,7 +66,8 @@ def track_hands(
         FootageError: the frames are not those that the parts were made from; the parts are thrown away.
     """
     whole, evidence = _Tracked(), dict[Piece, float]()
-    coming = iter(frames)
+    held: deque[Array] = deque()  # the last pictures
+    coming = _hold(frames, held)
     for number in count():
         part = parts.load(number) if parts else None
         done = len(whole.time)
@@ -72,9 +81,11 @@ def track_hands(
                 )
             tracker.restore(part)
         else:
-            chunk = _follow(islice(coming, _CHUNK), tracker, done, on_frame)
+            chunk = _follow(islice(coming, _CHUNK), held, tracker, whole.sightings, on_frame)
+        for row, sighting in chunk.earlier:
+            whole.sightings[row].append(sighting)
         whole.extend(chunk)
-        for sighting in (each for sightings in chunk.sightings for each in sightings):
+        for sighting in chain(*chunk.sightings, (each for _, each in chunk.earlier)):
             piece = (sighting.track, sighting.segment)
             evidence[piece] = evidence.get(piece, 0.0) + sighting.right_evidence
         if part is None and parts and chunk.time:
@@ -92,17 +103,76 @@ def track_hands(
     )
 
 
+def _hold(frames: Iterable[Frame], held: deque[Array]) -> Iterator[Frame]:
+    """The frames; meanwhile the last pictures that have come before the present one are held."""
+    for frame in frames:
+        yield frame
+        held.append(frame.image)
+        if len(held) * frame.image.nbytes > _HELD_BYTES:
+            held.popleft()
+
+
 def _follow(
-    frames: Iterator[Frame], tracker: HandTracker, done: int, on_frame: Callable[[int], None] | None
+    frames: Iterator[Frame],
+    held: Sequence[Array],
+    tracker: HandTracker,
+    before: Sequence[list[Sighting]],
+    on_frame: Callable[[int], None] | None,
 ) -> _Tracked:
-    """Ask the networks about the next frames."""
+    """Ask the networks about the next frames.
+
+    Args:
+        held: the last pictures before the next frame, which change as frames come.
+        before: what was seen before these frames.
+    """
     chunk = _Tracked()
     for frame in frames:
         sightings, touching = tracker.follow(frame.image, frame.time)
+        past = _Past(held, before, chunk)
+        for new in [each for each in sightings if each.track not in past.last_tracks()]:
+            past.add(list(tracker.follow_back(new, past.seen())))
         chunk.extend(_Tracked([frame.time], [frame.index], [touching], [sightings]))
         if on_frame:
-            on_frame(done + len(chunk.time))
+            on_frame(len(before) + len(chunk.time))
     return chunk
+
+
+@dataclass(frozen=True, eq=False)
+class _Past:
+    """The frames before the present one whose pictures are held: hands that are found late were there, too.
+
+    Attributes:
+        held: the pictures.
+        before: what was seen before the chunk.
+        chunk: the frames since then.
+    """
+
+    held: Sequence[Array]
+    before: Sequence[list[Sighting]]
+    chunk: _Tracked
+
+    def seen(self) -> Iterator[tuple[Array, list[Sighting]]]:
+        """Pictures and what was seen in them, the last one first."""
+        return ((image, self._row(-back)) for back, image in enumerate(reversed(self.held), start=1))
+
+    def last_tracks(self) -> set[int]:
+        """Tracks that were seen in the last frame."""
+        return {each.track for each in self._row(-1)} if self.held else set()
+
+    def add(self, found: Sequence[Sighting]) -> None:
+        """Note what was seen of a hand in the last frames, the last one first."""
+        for back, sighting in enumerate(found, start=1):
+            row = len(self.chunk.time) - back
+            if row < 0:
+                self.chunk.earlier.append((row, sighting))
+            else:
+                self.chunk.sightings[row].append(sighting)
+
+    def _row(self, row: int) -> list[Sighting]:
+        row += len(self.chunk.time)
+        if row >= 0:
+            return self.chunk.sightings[row]
+        return [*self.before[row], *(sighting for place, sighting in self.chunk.earlier if place == row)]
 
 
 def _pass_by(frames: Iterator[Frame], chunk: _Tracked, done: int, on_frame: Callable[[int], None] | None) -> bool:
@@ -118,7 +188,7 @@ def _pass_by(frames: Iterator[Frame], chunk: _Tracked, done: int, on_frame: Call
 
 def _pack(chunk: _Tracked) -> dict[str, Array]:
     """A chunk as arrays: [T] of its frames, and one row a sighting."""
-    rows = [(row, each) for row, sightings in enumerate(chunk.sightings) for each in sightings]
+    rows = [*chunk.earlier, *((row, each) for row, sightings in enumerate(chunk.sightings) for each in sightings)]
     found = [each for _, each in rows]
     values = [(each.landmarks.presence, each.landmarks.right_score, each.right_evidence) for each in found]
     return {
@@ -135,15 +205,21 @@ def _pack(chunk: _Tracked) -> dict[str, Array]:
 
 
 def _unpack(part: Mapping[str, Array]) -> _Tracked:
-    sightings: list[list[Sighting]] = [[] for _ in part["time"]]
+    chunk = _Tracked(
+        part["time"].tolist(), part["frame"].tolist(), part["touching"].tolist(), [[] for _ in part["time"]]
+    )
     for index, (row, (track, segment)) in enumerate(
         zip(part["sighting/row"].tolist(), part["sighting/track"].tolist(), strict=True)
     ):
         presence, right_score, evidence = part["sighting/values"][index].tolist()
         points, world = part["sighting/keypoints_2d"][index], part["sighting/world"][index]
         landmarks = HandLandmarks(points, world, presence, right_score)
-        sightings[row].append(Sighting(track, landmarks, part["sighting/confidence"][index], evidence, segment))
-    return _Tracked(part["time"].tolist(), part["frame"].tolist(), part["touching"].tolist(), sightings)
+        sighting = Sighting(track, landmarks, part["sighting/confidence"][index], evidence, segment)
+        if row < 0:
+            chunk.earlier.append((row, sighting))
+        else:
+            chunk.sightings[row].append(sighting)
+    return chunk
 
 
 def _both(hands: tuple[HandLandmarkTrack, HandLandmarkTrack]) -> dict[str, Array]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dir_core.detection.crop import Crop
-from dir_core.detection.hand_distances import apart, gap, hand_scale, is_over, is_same_place, next_crop
+from dir_core.detection.hand_distances import apart, gap, hand_scale, is_over, is_same_place, next_crop, outline
 from dir_core.detection.landmark_network import HandLandmarks
 from dir_core.detection.locator import LocatedHands
 from dir_core.detection.palm_detector import Palm
@@ -27,16 +27,18 @@ _LOCATED = np.array([0, 5, 9, 13, 17, 1, 2])  # which key points the seven of a 
 # Gaps between two skeletons in hand scales: up to the first the networks for two hands alone are believed, from the
 # second on those for free hands; in between both are mixed, so that the hands do not jump.
 _NEAR, _FREE = 0.5, 0.9
+_WORLD_TRUST = 0.3, 0.6  # of the network for two hands about a free hand: from not at all to fully
 
 _HALF_LIFE = 0.3  # seconds in which a prediction loses half of its confidence
 _PASSING_HALF_LIFE = 0.2  # seconds in which a hidden hand loses half of its motion in the picture,
 _RIDING_HALF_LIFE = 0.1  # or of its motion on the hand that it rides on
 _RIDING_SPEED = 1.5  # hand scales a second; a hand that moves slower against the other one rides on it
+_BEHIND = 0.1  # hand scales between the skeletons of a hidden hand and of the one that hides it
 _LONGEST_STEP = 0.1  # seconds over which a motion is extrapolated at most
 _SMOOTHING = 0.4  # share of the last frame in the velocity
 
 _MIN_PRESENCE = 0.5
-_MIN_TRUST = 0.08  # below it nothing was seen
+_MIN_TRUST = 0.2  # below it nothing was seen
 _TRUST_KEPT = 0.4  # an answer must be trusted at least by this share of what the prediction is
 _SIZE_RANGE = 0.6, 1.6  # share of its usual size that a hand may seem to have from one frame to the next
 _SIZE_SMOOTHING = 0.05  # share of the last frame in the usual size, if it is trusted fully
@@ -53,6 +55,18 @@ _VOTE_MARGIN = 0.5  # hand scales by which one way to share out two palms must f
 def closeness(a: HandLandmarks, b: HandLandmarks) -> float:
     """0 for hands that have nothing to do with each other .. 1 for hands that touch or nearly do."""
     return float(np.clip((_FREE - gap(a, b)) / (_FREE - _NEAR), 0, 1))
+
+
+def world_correction(free: HandLandmarks, near: HandLandmarks, right: bool) -> Array:
+    """What to add [21, 3] to the 3D key points of a free hand: the network for two hands knows them better.
+
+    Where a hand points to it sees twice as exactly, of free hands as well; in the picture the other one is better. The
+    difference lasts for some frames, so not every one has to be asked about.
+    """
+    low, high = _WORLD_TRUST
+    share = float(np.clip((trust(near, right) - low) / (high - low), 0, 1))
+    correction: Array = (share * (near.world - free.world)).astype(np.float32)
+    return correction
 
 
 def mix(free: HandLandmarks, near: HandLandmarks, share: float) -> HandLandmarks:
@@ -135,6 +149,16 @@ def hide(
     confidence = (seen.confidence * 0.5 ** (step / _HALF_LIFE)).astype(np.float32)
     left = 0.5 ** (step / (_RIDING_HALF_LIFE if partner else _PASSING_HALF_LIFE))
     return replace(hidden, confidence=confidence), (left * velocity[0], left * velocity[1])
+
+
+def keep_behind(hidden: HandLandmarks, partner: HandLandmarks) -> HandLandmarks:
+    """A hidden hand moved back to the hand that hides it: anywhere else it would be seen."""
+    own, other = outline(hidden.keypoints_2d), outline(partner.keypoints_2d)
+    ways = other[None] - own[:, None]
+    lengths = np.linalg.norm(ways, axis=-1)
+    nearest = np.unravel_index(lengths.argmin(), lengths.shape)
+    length, reach = float(lengths[nearest]), _BEHIND * hand_scale(partner.keypoints_2d)
+    return hidden if length <= reach else _moved(hidden, ways[nearest] * (1 - reach / length))
 
 
 def _middle(seen: HandLandmarks) -> Array:

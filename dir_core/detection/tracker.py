@@ -3,9 +3,9 @@
 Sides belong to tracks, never to single frames: every frame adds to a track's evidence, and the sum decides.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from dir_core.conventions import KEYPOINTS
 from dir_core.detection.crop import Crop, whole_picture
 from dir_core.detection.hand_distances import (
+    apart,
     gap,
-    hand_scale,
     is_covered,
     is_near,
     is_over,
@@ -32,6 +32,7 @@ from dir_core.detection.hidden_hands import (
     closeness,
     hide,
     is_elsewhere,
+    keep_behind,
     mix,
     next_crop_of_size,
     predict,
@@ -40,6 +41,7 @@ from dir_core.detection.hidden_hands import (
     size_after,
     trust,
     velocity_after,
+    world_correction,
 )
 from dir_core.detection.interpreter import allowed_threads
 from dir_core.detection.landmark_network import HandLandmarks, LandmarkNetwork, TwoHandLandmarkNetwork
@@ -78,16 +80,21 @@ _PARTED_TIME = 0.35  # seconds after parting in which the sides are checked
 _SURE_EVIDENCE = 10.0  # frames of sure handedness: what two hands must differ by to be told apart without the locator
 _LOCATOR_EVIDENCE = 0.3  # what one answer about both sides counts, in frames of sure handedness
 _AROUND = 1.3  # square that the locator searches, in widths of both crops
+_DOUBTED_TRUST = 0.4  # of a hand, while the other one is not surely right: they may have been exchanged
+_EXCHANGE_GAIN = 0.3  # how much more both hands must be trusted with each other's sides
+_EXCHANGE_EVIDENCE = 6.0  # frames of sure handedness, where both sides exchanged are trusted fully and as they are not
 _SURE_TRUST = 0.65  # below it other crops may show the hand better
 _MOST_PALMS = 4  # that are looked at for a hand that is not seen
 _NEW_SCORE = 0.7  # of the locator, where a hand begins that nobody followed
-_REACH, _FASTEST = 1.0, 12.0  # hand scales, and a second: how far from where it was last a hidden hand is found
-_FOUND_TRUST = 0.35  # from it on it is found there
+_NOT_AGAINST = 0.2  # handedness of the untouched network that does not speak against a side
+_FOUND_TRUST = 0.3  # from it on it is found there
 _BETTER_TRUST = 0.03  # how much more it must be trusted there
-_MIN_TRUST_ALONE = 0.3  # for hands that only the network for two hands sees
+_MIN_TRUST_ALONE = 0.25  # for hands that only the network for two hands sees
 
+_BACK_STEP = 0.5  # hand scales from frame to frame, of a hand that is followed back
 _TOUCH_CONFIDENCE = 0.5
 _OUTSIDE_CONFIDENCE = 0.3
+_TURN_PERIOD = 0.05  # seconds between questions to the networks for two hands about free hands in space
 _ASK_PERIOD = 0.1  # seconds between questions to the untouched network about handedness
 _ASKED_EVIDENCE = 3.0  # what each of them counts, in frames: as many as lie between two
 _TOLD_EVIDENCE = 0.02
@@ -108,12 +115,18 @@ class _Track:
     untold: float = 0.0  # evidence that no sighting has told yet
     size: float = 0.0  # usual, pixels a metre; 0 before the first frame
     rides: bool = False  # hidden, it goes where the other hand goes
+    hid: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)  # px, middle of its crop and the other's when it hid
+    correction: Array = field(default_factory=lambda: np.zeros((21, 3), np.float32))  # metres, see `world_correction`
 
 
 @dataclass(eq=False)
 class _Loss:
     track: _Track
     time: float
+
+
+_TIMES = ("_last_search", "_now", "_parted", "_last_located", "_last_asked", "_last_turned", "_last_exchanged")
+"""Attributes of the tracker that are times in seconds."""
 
 
 class HandTracker:
@@ -172,6 +185,8 @@ class HandTracker:
         self._parted = -np.inf  # when they last ended to
         self._last_located = -np.inf
         self._last_asked = -np.inf
+        self._last_turned = -np.inf
+        self._last_exchanged = -np.inf
 
     def __enter__(self) -> "HandTracker":
         return self
@@ -217,6 +232,42 @@ class HandTracker:
         self._now = time
         return self._add_evidence(size, self._touching), self._touching
 
+    def follow_back(self, new: Sighting, earlier: Iterable[tuple[Array, list[Sighting]]]) -> Iterator[Sighting]:
+        """A hand that has just been found in the frames before, the last one first; ends where it is not sure.
+
+        Hands are often found late: where they touch already, or show the camera their edge. Nothing that the next
+        frame depends on changes.
+
+        Args:
+            new: its first sighting.
+            earlier: pictures and what was seen in them, the last one first.
+        """
+        if not self._two_hands:
+            return
+        right = next(
+            side for track, side in zip(self._tracks, self._looks_right(), strict=True) if track.number == new.track
+        )
+        seen, usual = new.landmarks, apparent_size(new.landmarks)
+        for image, others in earlier:
+            crop = next_crop_of_size(seen, usual)
+            known = len(others) > 1 or any(each.track == new.track for each in others)
+            if known or not is_usable(crop, image):
+                return
+            found = self._near_networks[0].locate(image, crop, right)
+            taken = any(is_same_place(found, each.landmarks) or is_over(found, each.landmarks) for each in others)
+            if taken or not self._is_sure(found, right) or apart(found, seen) > _BACK_STEP:
+                return
+            share = max((closeness(found, each.landmarks) for each in others), default=0.0)
+            if share < 1:
+                free = self._networks[0].locate(image, crop)
+                free = replace(free, world=free.world + world_correction(free, found, right))
+                found = mix(free, found, share) if free.presence >= _MIN_PRESENCE else found
+            evidence = self._right_evidence(found) * _TOLD_EVIDENCE
+            segment = others[0].segment if others else new.segment
+            size = (image.shape[1], image.shape[0])
+            yield Sighting(new.track, found, self._confidence(found, size, touching=False), evidence, segment)
+            seen = found
+
     def state(self) -> dict[str, Array]:
         """Everything that the next frame depends on, as arrays for a file; `restore` takes it back bit for bit.
 
@@ -224,13 +275,14 @@ class HandTracker:
         """
         tracks = [*self._tracks, *(loss.track for loss in self._losses)]
         clocks = (self._merged_since, self._short_since, self._begun)
-        times = (self._last_search, self._now, self._parted, self._last_located, self._last_asked)
+        times = tuple(getattr(self, name) for name in _TIMES)
         return {
             "tracker/counts": np.array([(each.number, each.frames, each.doubted) for each in tracks], np.int64),
             "tracker/values": np.array([_values(each) for each in tracks], np.float64),
             "tracker/keypoints_2d": stack_points([each.seen.keypoints_2d for each in tracks], 2),
             "tracker/world": stack_points([each.seen.world for each in tracks], 3),
             "tracker/losses": np.array([loss.time for loss in self._losses], np.float64),
+            "tracker/correction": stack_points([each.correction for each in tracks], 3),
             "tracker/confidence": np.array([each.seen.confidence for each in tracks], np.float32).reshape(-1, 21),
             "tracker/clocks": np.array([np.nan if clock is None else clock for clock in clocks], np.float64),
             "tracker/times": np.array(times, np.float64),
@@ -246,7 +298,9 @@ class HandTracker:
         tracks = []
         for row, (number, frames, doubted) in enumerate(state["tracker/counts"].tolist()):
             x, y, size, angle, motion_x, motion_y, *rest = state["tracker/values"][row].tolist()
-            evidence, presence, right_score, velocity_x, velocity_y, hidden_since, untold, usual_size, riding = rest
+            evidence, presence, right_score, velocity_x, velocity_y, hidden_since, untold, usual_size, riding, *hid = (
+                rest
+            )
             points, world = state["tracker/keypoints_2d"][row], state["tracker/world"][row]
             tracks.append(
                 _Track(
@@ -262,6 +316,8 @@ class HandTracker:
                     untold,
                     usual_size,
                     bool(riding),
+                    (hid[0], hid[1], hid[2], hid[3]),
+                    state["tracker/correction"][row],
                 )
             )
         lost = state["tracker/losses"].tolist()
@@ -271,7 +327,8 @@ class HandTracker:
         clocks = state["tracker/clocks"].tolist()
         self._merged_since, self._short_since, self._begun = (None if np.isnan(each) else each for each in clocks)
         times = state["tracker/times"].tolist()
-        self._last_search, self._now, self._parted, self._last_located, self._last_asked = times
+        for name, time in zip(_TIMES, times, strict=True):
+            setattr(self, name, time)
         x, y = state["tracker/place"].tolist()
         self._place = (x, y)
         self._next_number, self._rescue_step, self._rescue_turn, self._box_turn, self._segment = state[
@@ -292,14 +349,21 @@ class HandTracker:
 
     def _follow_free(self, image: Array, time: float) -> list[_Track]:
         """Look for every hand by itself; those that are still there."""
-        seen = self._locate(image, [track.crop for track in self._tracks])
+        crops, sides = [track.crop for track in self._tracks], self._looks_right()
+        seen = self._locate(image, crops)
+        if self._two_hands and time - self._last_turned >= _TURN_PERIOD:
+            self._last_turned = time
+            self._correct_worlds(seen, self._locate_near(image, crops, sides), sides)
+        seen = [_in_depth(one, track) for one, track in zip(seen, self._tracks, strict=True)]
         kept = []
-        for track, first, right in zip(self._tracks, seen, self._looks_right(), strict=True):
+        for track, first, right in zip(self._tracks, seen, sides, strict=True):
             doubted = track.doubted + 1 if first.presence < _DOUBTED_PRESENCE else 0
             # A hand may stay half hidden for long: after a few frames look only now and then.
             landmarks = self._look_again(image, track, first) if doubted in (1, 2, 3) or doubted % 4 == 1 else first
             if landmarks.presence < _MIN_PRESENCE and self._two_hands:
-                near = self._near_networks[0].locate(image, track.crop, right)
+                crop = next_crop_of_size(track.seen, track.size or apparent_size(track.seen))
+                near = self._near_networks[0].locate(image, crop, right)
+                near = self._look_in(image, [next_crop(near)], near, right)
                 # It was told the side, so what it says about that is no evidence.
                 landmarks = replace(near, right_score=0.5) if self._is_sure(near, right) else landmarks
             if landmarks.presence < _MIN_PRESENCE or not is_usable(next_crop(landmarks), image):
@@ -339,8 +403,14 @@ class HandTracker:
             if is_usable(crop, image) and not any(is_covered(crop, other) for other in others):
                 seen = self._networks[0].locate(image, crop)
                 if seen.presence > best.presence + _BETTER_PRESENCE:
-                    best = seen
+                    best = _in_depth(seen, track)
         return best
+
+    def _correct_worlds(self, free: list[HandLandmarks], near: list[HandLandmarks], right: list[bool]) -> None:
+        """Note by how much the network for two hands sees each hand otherwise in space."""
+        for track, one, other, side in zip(self._tracks, free, near, right, strict=True):
+            off = world_correction(one, other, side)
+            track.correction = off if track.frames < 2 else 0.5 * (track.correction + off)
 
     def _settle_duplicate(self, a: _Track, b: _Track) -> tuple[_Track, _Track]:
         """Which of two tracks on one hand stays: the one whose past fits what is seen, else the older one."""
@@ -399,22 +469,29 @@ class HandTracker:
         right = self._looks_right()
         usual = [track.size or apparent_size(track.seen) for track in self._tracks]
         seen = self._look_near(image, expected, right, usual)
+        if len(seen) == 2 and self._are_exchanged(image, seen, right, time):
+            right = [not each for each in right]
+            seen = self._look_near(image, expected, right, usual)
         if self._share < 1:
             free = self._locate(image, [track.crop for track in self._tracks])
-            seen = [mix(one, other, self._share) for one, other in zip(free, seen, strict=True)]
+            self._correct_worlds(free, seen, right)
+            free = [_in_depth(one, track) for one, track in zip(free, self._tracks, strict=True)]
+            share = [self._share if each.presence >= _MIN_PRESENCE else 1.0 for each in free]
+            seen = [mix(*each) for each in zip(free, seen, share, strict=True)]
         if len(seen) < 2:
             track = self._tracks[0]
             if seen[0].presence >= _MIN_PRESENCE and is_usable(next_crop(seen[0]), image):
                 return [self._continued(track, seen[0], time)]
             self._losses.append(_Loss(track, time))
             return []
-        pairs = (expected[0], expected[1]), (right[0], right[1]), (usual[0], usual[1])
-        believed = self._believe(image, (seen[0], seen[1]), *pairs)
+        predicted, sizes = (expected[0], expected[1]), (usual[0], usual[1])
+        believed = self._believe(image, (seen[0], seen[1]), predicted, (right[0], right[1]), sizes)
         doubted = [not each for each in believed] if not all(believed) else [is_over(seen[0], seen[1])] * 2
         if any(doubted) and time - self._last_located >= _DOUBT_PERIOD:
             self._last_located = time
-            seen = self._look_elsewhere(image, time, seen, expected=expected, right=right, doubted=doubted)
-            believed = self._believe(image, (seen[0], seen[1]), *pairs)
+            seen = self._look_elsewhere(image, seen, expected=expected, right=right, doubted=doubted)
+            right = self._looks_right()
+            believed = self._believe(image, (seen[0], seen[1]), predicted, (right[0], right[1]), sizes)
         kept = []
         for hand, track in enumerate(self._tracks):
             partner = self._tracks[1 - hand]
@@ -438,15 +515,20 @@ class HandTracker:
         blind_since = time if partner.hidden_since is None else max(since, partner.hidden_since)
         if time - since > _LONGEST_HIDDEN or time - blind_since > _LONGEST_BLIND:
             return None
-        velocity, riding = track.velocity, track.rides
+        velocity, riding, hid = track.velocity, track.rides, track.hid
         if track.hidden_since is None:
+            hid = (track.crop.x, track.crop.y, partner.crop.x, partner.crop.y)
             riding = partner.hidden_since is None and rides(track.seen, velocity, partner.velocity)
             if riding:
                 velocity = (velocity[0] - partner.velocity[0], velocity[1] - partner.velocity[1])
         moved = (partner.seen, partner_now) if riding else None
         seen, velocity = hide(track.seen, velocity, moved, time - self._now)
+        if partner.hidden_since is None:
+            seen = keep_behind(seen, partner_now)
         crop = next_crop(seen)
-        return replace(track, crop=crop, seen=seen, velocity=velocity, hidden_since=since, rides=riding, doubted=0)
+        return replace(
+            track, crop=crop, seen=seen, velocity=velocity, hidden_since=since, rides=riding, hid=hid, doubted=0
+        )
 
     def _locate_near(self, image: Array, crops: list[Crop], right: list[bool]) -> list[HandLandmarks]:
         questions = [(image, crop, side) for crop, side in zip(crops, right, strict=True)]
@@ -469,10 +551,20 @@ class HandTracker:
                 seen[hand] = self._look_in(image, again, seen[hand], right[hand])
         return seen
 
+    def _are_exchanged(self, image: Array, seen: list[HandLandmarks], right: list[bool], time: float) -> bool:
+        """Whether both hands look like those of the other side, to a network that was told so; it is remembered."""
+        trusts = [trust(each, side) for each, side in zip(seen, right, strict=True)]
+        if max(trusts) >= _SURE_TRUST or min(trusts) >= _DOUBTED_TRUST or time - self._last_exchanged < _DOUBT_PERIOD:
+            return False
+        self._last_exchanged = time
+        others = self._locate_near(image, [track.crop for track in self._tracks], [not side for side in right])
+        gain = sum(trust(each, not side) for each, side in zip(others, right, strict=True)) - sum(trusts)
+        self._suspect_exchange(gain)
+        return self._looks_right() != right
+
     def _look_elsewhere(
         self,
         image: Array,
-        time: float,
         seen: list[HandLandmarks],
         *,
         expected: list[HandLandmarks],
@@ -488,12 +580,63 @@ class HandTracker:
                     *located.candidates[right[hand]],
                     *located.candidates[not right[hand]],
                     *self._find_palms(image),
+                    *self._palms.detect(image, self._next_tile(self._tracks[hand].crop, image)),
                 ]
-                if not all(doubted):
-                    palms = [palm for palm in palms if self._can_be_at(palm, self._tracks[hand], time)]
                 other = seen[1 - hand] if all(doubted) else expected[1 - hand]
                 found[hand] = self._look_at_palms(image, palms, seen[hand], other, right[hand])
+                if found[hand] is seen[hand] and self._tracks[hand].hidden_since is not None:
+                    found[hand] = self._look_where_it_hid(image, hand, seen[hand], other, right[hand])
+                if found[hand] is seen[hand]:
+                    exchanged = self._look_exchanged(image, hand, palms, seen, right)
+                    if exchanged:
+                        return exchanged
         return found
+
+    def _look_exchanged(
+        self, image: Array, hand: int, palms: list[Palm], seen: list[HandLandmarks], right: list[bool]
+    ) -> list[HandLandmarks] | None:
+        """Both hands with each other's sides, where a palm of the other side explains what is not seen better."""
+        partner = seen[1 - hand]
+        found = self._look_at_palms(image, palms, seen[hand], partner, not right[hand])
+        if found is seen[hand] or is_same_place(found, partner):
+            return None
+        turned = self._near_networks[0].locate(image, next_crop(partner), right[hand])
+        told = trust(partner, right[1 - hand])
+        gain = trust(found, not right[hand]) + trust(turned, right[hand]) - told
+        if trust(turned, right[hand]) < _FOUND_TRUST or gain < _EXCHANGE_GAIN:
+            return None
+        self._suspect_exchange(gain)
+        if self._looks_right() == right:
+            return None
+        return [found, turned] if hand == 0 else [turned, found]
+
+    def _suspect_exchange(self, gain: float) -> None:
+        """Note how much more both hands are trusted with each other's sides; if that decides, a new segment begins."""
+        before = self._looks_right()
+        for track, side in zip(self._tracks, before, strict=True):
+            track.untold += _EXCHANGE_EVIDENCE * gain * (-1.0 if side != self.mirrored else 1.0)
+        if self._looks_right() != before:
+            self._segment += 1
+            for track in self._tracks:
+                track.untold = carry(np.inf if track.evidence + track.untold > 0 else -np.inf) - track.evidence
+
+    def _look_where_it_hid(
+        self, image: Array, hand: int, seen: HandLandmarks, other: HandLandmarks, right: bool
+    ) -> HandLandmarks:
+        """What is seen of a hidden hand where it hid, and as far from there as the other one has come the other way."""
+        track, partner = self._tracks[hand], self._tracks[1 - hand]
+        x, y, other_x, other_y = track.hid
+        best, least = seen, _FOUND_TRUST
+        for share in (0.0, 1.0):
+            crop = replace(
+                track.crop, x=x - share * (partner.crop.x - other_x), y=y - share * (partner.crop.y - other_y)
+            )
+            if is_usable(crop, image):
+                again = self._near_networks[0].locate(image, crop, right)
+                again = self._look_in(image, [next_crop(again)], again, right)
+                if trust(again, right) > least and not is_over(again, other) and self._is_hand(image, again, right):
+                    best, least = again, trust(again, right)
+        return best
 
     def _believe(
         self,
@@ -520,17 +663,11 @@ class HandTracker:
                     best = seen
         return best
 
-    @staticmethod
-    def _can_be_at(palm: Palm, track: _Track, time: float) -> bool:
-        """Whether a hand can have come so far since it was last seen."""
-        hidden = 0.0 if track.hidden_since is None else time - track.hidden_since
-        reach = (_REACH + _FASTEST * hidden) * hand_scale(track.seen.keypoints_2d)
-        return bool(np.hypot(palm.crop.x - track.crop.x, palm.crop.y - track.crop.y) <= reach)
-
     def _is_hand(self, image: Array, seen: HandLandmarks, right: bool | None = None) -> bool:
-        """Whether the untouched network sees a hand there, too, and of that side; it has seen more than drawn hands."""
+        """Whether the untouched network, which has seen more than drawings, sees a hand there, and of no other side."""
         looked = self._networks[0].locate(image, next_crop(seen))
-        return looked.presence >= _MIN_PRESENCE_RESCUE and right in (None, looked.right_score > 0.5)
+        agreement = 1.0 if right is None else looked.right_score if right else 1.0 - looked.right_score
+        return looked.presence >= _MIN_PRESENCE_RESCUE and agreement >= _NOT_AGAINST
 
     def _look_at_palms(
         self, image: Array, palms: list[Palm], seen: HandLandmarks, other: HandLandmarks, right: bool
@@ -541,6 +678,7 @@ class HandTracker:
         for place, palm in enumerate(elsewhere[:_MOST_PALMS]):
             if not any(is_covered(palm.crop, before.crop) for before in elsewhere[:place]):
                 again = self._near_networks[0].locate(image, palm.crop, right)
+                again = self._look_in(image, [next_crop(again)], again, right)  # palms seen edge-on turn the crop
                 trusted = trust(again, right)
                 if trusted > least and self._is_hand(image, again, right):
                     best, least = again, trusted
@@ -610,7 +748,7 @@ class HandTracker:
                     if len(self._tracks) < 2:
                         self._find_sides(image, outer, time)
         if rescue_turn and self._losses and len(self._tracks) < 2:  # the last loss may just have been found
-            self._rescue(image, size, time)
+            self._rescue(image, time)
 
     def _next_box(self, box: Crop) -> Crop:
         """The user's box where it was drawn, then around where hands were seen last, upright and turned."""
@@ -625,20 +763,23 @@ class HandTracker:
             self._palms_seen = self._palms.detect(image, whole_picture((image.shape[1], image.shape[0])))
         return self._palms_seen
 
-    def _rescue(self, image: Array, size: tuple[int, int], time: float) -> None:
+    def _rescue(self, image: Array, time: float) -> None:
         """Look once more where a hand was lost: closer, turned, or in one half of the picture."""
         lost = max(self._losses, key=lambda loss: (loss.track.frames >= SHORTEST_RUN, loss.time)).track.crop
+        self._accept(image, time, self._palms.detect(image, self._next_tile(lost, image)), _MIN_PRESENCE_RESCUE)
+
+    def _next_tile(self, lost: Crop, image: Array) -> Crop:
+        """A part of the picture in which a hand that was lost may be found, another one each time."""
         tiles = [
             replace(lost, size=2.0 * lost.size),
             Crop(lost.x, lost.y, 2.0 * lost.size),
-            *_halves(size),
+            *_halves((image.shape[1], image.shape[0])),
             replace(lost, size=2.0 * lost.size, angle=lost.angle + 0.5 * np.pi),
             replace(lost, size=3.0 * lost.size, angle=lost.angle + np.pi),
             replace(lost, size=2.0 * lost.size, angle=lost.angle - 0.5 * np.pi),
         ]
-        tile = tiles[self._rescue_turn % len(tiles)]
         self._rescue_turn += 1
-        self._accept(image, time, self._palms.detect(image, tile), _MIN_PRESENCE_RESCUE)
+        return tiles[(self._rescue_turn - 1) % len(tiles)]
 
     def _accept(self, image: Array, time: float, palms: list[Palm], min_presence: float) -> None:
         """Begin tracks on palms that no track covers yet."""
@@ -700,6 +841,7 @@ class HandTracker:
             return
         if near:
             self._losses.remove(near[-1])
+        self._last_turned = -np.inf
         self._tracks.append(_Track(self._next_number, crop, seen, frames=1, untold=evidence))
         self._next_number += 1
 
@@ -734,14 +876,18 @@ class HandTracker:
             evidence = handedness + track.untold
             track.evidence += evidence
             track.untold = 0.0
-            points = track.seen.keypoints_2d
-            inside = np.all((points >= 0) & (points <= np.array(size)), axis=-1)
-            confidence = np.where(inside, 1.0, _OUTSIDE_CONFIDENCE) * min(track.seen.presence, 1.0)
-            # The network for two hands says itself how sure it is.
-            confidence *= track.seen.confidence if self._two_hands else _TOUCH_CONFIDENCE if touching else 1.0
-            confidence = confidence.astype(np.float32)
+            confidence = self._confidence(track.seen, size, touching=touching)
             sightings.append(Sighting(track.number, track.seen, confidence, evidence, self._segment))
         return sightings
+
+    def _confidence(self, seen: HandLandmarks, size: tuple[int, int], *, touching: bool) -> Array:
+        """Of the key points, [21]."""
+        points = seen.keypoints_2d
+        inside = np.all((points >= 0) & (points <= np.array(size)), axis=-1)
+        confidence = np.where(inside, 1.0, _OUTSIDE_CONFIDENCE) * min(seen.presence, 1.0)
+        # The network for two hands says itself how sure it is.
+        confidence *= seen.confidence if self._two_hands else _TOUCH_CONFIDENCE if touching else 1.0
+        return confidence.astype(np.float32)
 
 
 def _values(track: _Track) -> tuple[float, ...]:
@@ -757,8 +903,14 @@ def _values(track: _Track) -> tuple[float, ...]:
         track.untold,
         track.size,
         track.rides,
+        *track.hid,
     )
     return (*place, *track.motion, *own)
+
+
+def _in_depth(seen: HandLandmarks, track: _Track) -> HandLandmarks:
+    """What the untouched network sees of a hand, in space as the network for two hands saw it last."""
+    return replace(seen, world=seen.world + track.correction)
 
 
 def stack_points(points: list[Array], axes: int) -> Array:

@@ -111,8 +111,8 @@ class TouchingReport:
         ]
         return "\n".join([
             "Drawn clips of a hand that was never learned from. Shares in percent; wrist mm and PA mm of hands with",
-            "60 % of their key points visible, (all) of all that are seen.",
-            "\nKey points as they were seen, where the landmark network puts them, seen straight ahead:",
+            "60 % of their key points visible, (all) of all that are seen, for a camera turned straight at each hand.",
+            "\nKey points as they were seen, where the landmark network puts them:",
             table(self.seen),
             "\nFitted hands, joints of the hand model:",
             table(self.fitted),
@@ -198,12 +198,17 @@ def measure_seen(take: Take, truth: Take) -> HandErrors:
 
 
 def measure_fitted(take: Take, truth: Take, models: Mapping[Side, HandModel]) -> HandErrors:
-    """Errors of the fitted hands, against the joints of the hand that was drawn."""
+    """Errors of the fitted hands, against the joints of the hand that was drawn.
+
+    Each is seen by a camera of its own clip turned straight at it: a movie does not tell its focal length, and a take
+    with another one has its hands turned to other rays.
+    """
     joints = np.stack([posed_keypoints(take.hand(side), models[side]) for side in SIDES], axis=1)
     observed = _both(take, "observed")
     # A hand that is never seen has no place; it is not measured, and must not be divided by its depth.
     joints = np.where(observed[..., None, None], joints, [0.0, 0.0, 1.0])
-    seen = SeenHands(project(joints, take.camera_matrix), joints, observed)
+    points = project(joints, take.camera_matrix)
+    seen = SeenHands(points, straight_ahead(joints, points, take.camera_matrix), observed)
     return measure_hands(seen, true_hands(truth, take.frame, as_landmarks=False))
 
 
@@ -213,17 +218,18 @@ def true_hands(truth: Take, frames: Array, *, as_landmarks: bool) -> TrueHands:
     Args:
         truth: as `training.synthetic.write_clip` gives it: its confidence says what is visible.
         frames: indices in the movie.
-        as_landmarks: key points where the landmark network puts them instead of joints of the model, and in the axes
-            of a camera turned straight at each hand: a network that is shown a crop cannot know where it was cut out.
+        as_landmarks: key points where the landmark network puts them instead of joints of the model.
+
+    Returns:
+        Key points in the axes of a camera turned straight at each hand: a network that is shown a crop cannot know
+        where it was cut out.
     """
     joints = _both(truth, "keypoints_3d")[frames].astype(np.float64)
     joints = landmark_places(joints) if as_landmarks else joints
     points = project(joints, truth.camera_matrix)
-    if as_landmarks:
-        joints = straight_ahead(joints, points, truth.camera_matrix)
     return TrueHands(
         keypoints_2d=points,
-        keypoints_3d=joints,
+        keypoints_3d=straight_ahead(joints, points, truth.camera_matrix),
         visible=_both(truth, "confidence")[frames] > 0.5,
         present=_both(truth, "observed")[frames],
     )

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dir_core.camera import rays
+from dir_core.camera import rays, turn_to_ray
 from dir_core.evaluation.metrics import procrustes_aligned_error
-from dir_core.fitting.posed_clip import turn_to_ray
 from dir_core.landmarks import length_in_image
 from dir_core.rotations import inverse, rotate
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dir_core import rotations
-from dir_core.camera import rays
+from dir_core.camera import rays, turn_to_ray
 from dir_core.clean_up.contact import separate_hands
 from dir_core.clean_up.gaps import Between, cross_long_gaps, rows_to_fit, straight
 from dir_core.clean_up.pose import PLACE_NOISE, steady_position
@@ -337,9 +337,11 @@ def _fit_track(sighting: Sighting, side: Side, steady: _SteadyTrack, hand: HandS
     track = sighting.tracks[side]
     rows = rows_to_fit(track.observed, sighting.time)
     weight = np.where(track.observed[:, None], trust(track), _GAP_TRUST)[rows]
+    # A network that is shown a crop sees what a camera turned straight at the hand would see.
+    ahead = turn_to_ray(rays(steady.palm[rows, 0], sighting.camera_matrix))
     pose = fit_pose(
         finger_geometry(sighting.models[side], hand.shape, hand.scale),
-        hand.landmark_scale * steady.landmarks[rows],
+        hand.landmark_scale * rotations.rotate(ahead[:, None], steady.landmarks[rows]),
         (steady.around + steady.palm)[rows],
         weight,
         sighting.camera_matrix,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dir_core import rotations
-from dir_core.camera import rays
+from dir_core.camera import rays, turn_to_ray
 from dir_core.clean_up.pose import steady_position, steady_rotations
 from dir_core.conventions import SHAPE_COUNT, SIDES, Side
 from dir_core.fitting.clip import (
@@ -124,15 +124,6 @@ def _steady_rotations(track: PosedHandTrack, time: Array) -> Array:
     """Lightly smoothed rotations [T, 16, 4], gaps bridged."""
     rotation = track.rotation.astype(np.float64)
     return steady_rotations(rotation, track.confidence, track.observed, time, cutoffs=LIGHT)
-
-
-def turn_to_ray(ray: Array) -> Array:
-    """Quaternions [T, 4] of the short turn from the optical axis to rays [T, 2] = (x/z, y/z)."""
-    direction = np.concatenate([ray, np.ones_like(ray[:, :1])], axis=1)
-    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    x, y, z = direction.T
-    turn = np.stack([1.0 + z, -y, x, np.zeros_like(x)], axis=-1)
-    return turn / np.linalg.norm(turn, axis=1, keepdims=True)
 
 
 def _place_together(

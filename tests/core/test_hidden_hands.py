@@ -11,7 +11,7 @@ import pytest
 from dir_core.detection import hidden_hands, landmark_network, tracker
 from dir_core.detection.clip_tracking import track_hands
 from dir_core.detection.crop import Crop, crop_around_palm
-from dir_core.detection.hand_distances import apart
+from dir_core.detection.hand_distances import apart, gap
 from dir_core.detection.landmark_network import HandLandmarks, TwoHandLandmarkNetwork
 from dir_core.detection.locator import LocatedHands
 from dir_core.detection.palm_detector import Palm
@@ -311,6 +311,24 @@ def test_a_rider_turns_and_a_passer_goes_straight_on() -> None:
     assert -600 < velocity[0] < -400
     assert hidden_hands.rides(rider, (-600.0, 0.0), (-550.0, 0.0))
     assert not hidden_hands.rides(rider, (0.0, 0.0), (-600.0, 0.0))  # the other hand passes in front of it
+
+
+def test_a_hidden_hand_stays_behind_the_one_that_hides_it() -> None:
+    partner, there = landmarks(Pose(300, 300), True), landmarks(Pose(290, 310), False)
+    assert hidden_hands.keep_behind(there, partner) is there
+    gone = hidden_hands.keep_behind(landmarks(Pose(700, 300), False), partner)
+    assert 0.05 < gap(gone, partner) < 0.15
+    np.testing.assert_allclose(np.ptp(gone.keypoints_2d, axis=0), np.ptp(there.keypoints_2d, axis=0), atol=1e-3)
+
+
+def test_the_network_for_two_hands_corrects_a_free_hand_in_space_as_far_as_it_is_trusted() -> None:
+    free = landmarks(Pose(300, 300), True)
+    turned = replace(free, world=free.world[:, [2, 1, 0]])
+    off = hidden_hands.world_correction(free, turned, right=True)
+    np.testing.assert_allclose(free.world + off, turned.world, atol=1e-6)
+    assert not hidden_hands.world_correction(free, turned, right=False).any()
+    half = hidden_hands.world_correction(free, replace(turned, confidence=np.full(21, 0.47, np.float32)), right=True)
+    assert 0.3 < np.abs(half).max() / np.abs(off).max() < 0.7
 
 
 # --- sides -----------------------------------------------------------------------------------------------------

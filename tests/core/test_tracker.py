@@ -7,9 +7,12 @@ import cv2
 import numpy as np
 import pytest
 
-from dir_core.conventions import SIDES
+from dir_core.conventions import SIDES, Side
 from dir_core.detection.clip_tracking import track_hands
+from dir_core.detection.crop import Crop
 from dir_core.detection.landmark_network import HandLandmarks
+from dir_core.detection.locator import HandLocator, LocatedHands
+from dir_core.detection.palm_detector import Palm, PalmDetector
 from dir_core.detection.sides import Sighting, label_tracks
 from dir_core.detection.tracker import HandTracker
 from dir_core.errors import FootageError, SettingsError
@@ -300,12 +303,54 @@ def test_the_hands_in_the_box_come_before_larger_ones() -> None:
             assert ((points < (212, 164)).all(axis=-1) & clip.hand(side).observed).mean() == mine
 
 
-def test_a_box_without_hands_costs_half_a_second() -> None:
-    clip = follow(read(DEMO, 0.9), box=(0.0, 0.0, 40.0, 40.0))
-    for side in SIDES:
-        first = np.flatnonzero(clip.hand(side).observed)[0]
-        assert 0.5 <= clip.time[first] <= 0.6
-        assert clip.hand(side).observed[first:].all()
+def test_a_box_without_hands_costs_nothing_but_half_a_second_of_search() -> None:
+    frames, box = list(read(DEMO, 0.9)), (0.0, 0.0, 40.0, 40.0)
+    with HandTracker(box=box) as tracker:
+        found = [len(tracker.follow(frame.image, frame.time)[0]) for frame in frames]
+    assert 0.5 <= frames[found.index(2)].time <= 0.6
+    clip = follow(iter(frames), box=box)  # followed back to where it begins
+    assert all(clip.hand(side).observed.all() for side in SIDES)
+
+
+# In one chunk, and over the end of one, when the left hand shows its edge and no palm is found.
+@pytest.mark.parametrize(("blind", "found"), [(12, SIDES), (34, ("right",))])
+def test_hands_that_are_found_late_are_followed_back(
+    blind: int, found: tuple[Side, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = list(read(DEMO, 1.7))
+    whole = follow(iter(frames))
+    shown: list[int] = []
+    detect, follow_frame = PalmDetector.detect, HandTracker.follow
+
+    def note(self: HandTracker, image: np.ndarray, time: float) -> tuple[list[Sighting], bool]:
+        shown.append(round(time * 30))
+        return follow_frame(self, image, time)
+
+    def detect_late(self: PalmDetector, image: np.ndarray, outer: Crop) -> list[Palm]:
+        return detect(self, image, outer) if shown[-1] >= blind else []
+
+    monkeypatch.setattr(HandTracker, "follow", note)
+    monkeypatch.setattr(PalmDetector, "detect", detect_late)
+    monkeypatch.setattr(HandLocator, "locate", lambda *_: LocatedHands(None, None, ((), ())))
+
+    def stop(done: int) -> None:
+        if done == 48:
+            raise KeyboardInterrupt
+
+    with HandTracker() as tracker:
+        late = track_hands(frames, tracker)
+    for side in found:
+        assert late.hand(side).observed.all()
+        size = np.ptp(whole.hand(side).keypoints_2d, axis=1).max(axis=-1)
+        off = np.linalg.norm(late.hand(side).keypoints_2d - whole.hand(side).keypoints_2d, axis=-1).mean(axis=-1) / size
+        assert np.quantile(off, 0.9) < 0.05
+    parts = Parts(tmp_path / "parts", {})
+    with HandTracker() as tracker, pytest.raises(KeyboardInterrupt):
+        track_hands(frames, tracker, stop, parts)
+    with HandTracker() as tracker:
+        assert clip_bytes(track_hands(frames, tracker, None, parts)) == clip_bytes(late)
+    with HandTracker() as tracker:  # all parts are there: the frames before a part are in it
+        assert clip_bytes(track_hands(frames, tracker, None, parts)) == clip_bytes(late)
 
 
 # --- sides from evidence -------------------------------------------------------------------------------------
