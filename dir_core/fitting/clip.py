@@ -37,6 +37,7 @@ LIGHT: Final = Cutoffs(2.5, 2.5, 2.5)
 _LANDMARK_NOISE = 0.006  # metres, nominal for the smoother
 _PALM = [0, 5, 9, 13, 17]  # key points that move with the wrist
 _PIXEL_NOISE = 0.02  # of the hand: not what pixels jitter, but what bones of the model are longer or shorter
+_LANDMARK_TILT = 0.07  # radians; the network for two hands knows which way a hand faces better than the pixels do
 _STEPS = 4  # more of them move the joints by less than the landmarks err, and make real clips less calm
 _DOUBT = 1  # power of the confidence of what is hidden, on top of its own; on synthetic clips better than 0.5 and 2
 _RUN_UP = 1.0  # seconds around an overlap that the smoother looks at there
@@ -345,6 +346,7 @@ def _fit_track(sighting: Sighting, side: Side, steady: _SteadyTrack, hand: HandS
         (steady.around + steady.palm)[rows],
         weight,
         sighting.camera_matrix,
+        landmark_tilt=_LANDMARK_TILT,
         pixel_noise=_PIXEL_NOISE,
         steps=_STEPS,
     )

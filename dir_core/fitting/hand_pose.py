@@ -33,6 +33,7 @@ Array = NDArray[Any]
 
 _PALM = (0, 1, 5, 9, 13, 17)  # wrist, thumb base and the four knuckles move as one
 _PLACE_ITERATIONS = 4
+_WORST_FIT = 0.8  # correlation of points and rays that is believed to tell a depth
 _DAMPING = 1e-3
 _ACCEPTED, _REJECTED = 0.2, 8.0  # factors on the damping
 _SMALL_TURN, _SMALL_MOVE = np.radians(0.03), 3e-5  # radians and metres; smaller steps do not matter
@@ -117,7 +118,8 @@ def pose_keypoints(geometry: FingerGeometry, rotation: Array, angles: Array) -> 
 def place_on_rays(relative: Array, ray: Array, weight: Array) -> Array:
     """Position [N, 3] at which points [N, 21, 3] best meet their viewing rays [N, 21, 2].
 
-    Closed form: the rows t_x - r_x t_z = r_x Z - X and t_y - r_y t_z = r_y Z - Y in least squares.
+    Closed form: the rows t_x - r_x t_z = r_x Z - X and t_y - r_y t_z = r_y Z - Y in least squares. Where points and
+    rays do not fit each other, that depth tends to 0: it is not let far below the one of a hand as large as it is seen.
     """
     w = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-9)
     right = ray * relative[..., 2:] - relative[..., :2]
@@ -125,7 +127,9 @@ def place_on_rays(relative: Array, ray: Array, weight: Array) -> Array:
     mean_right = np.einsum("nk,nkd->nd", w, right)
     centred_ray = ray - mean_ray[:, None]
     numerator = -np.einsum("nk,nkd,nkd->n", w, centred_ray, right - mean_right[:, None])
-    depth = numerator / np.maximum(np.einsum("nk,nkd->n", w, centred_ray**2), 1e-12)
+    seen = np.maximum(np.einsum("nk,nkd->n", w, centred_ray**2), 1e-12)
+    as_large = np.sqrt(np.einsum("nk,nkd->n", w, (right - mean_right[:, None]) ** 2) / seen)
+    depth = np.maximum(numerator / seen, _WORST_FIT * as_large)
     return np.concatenate([mean_right + mean_ray * depth[:, None], depth[:, None]], axis=1)
 
 

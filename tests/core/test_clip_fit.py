@@ -9,6 +9,7 @@ from dir_core import rotations
 from dir_core.camera import make_camera_matrix, project
 from dir_core.clean_up.settings import CleanUpSettings, Cutoffs
 from dir_core.degrees_of_freedom import finger_geometry
+from dir_core.evaluation.touching_metrics import straight_ahead
 from dir_core.fitting.clip import fit_hands
 from dir_core.fitting.landmark_places import landmark_places
 from dir_core.hand_model import open_hand_models
@@ -34,8 +35,10 @@ class Clip:
         self.rotation, self.place = hand_motion(finger_geometry(model, shape, SCALE), pace * self.time, seed)
         self.keypoints = model.pose_keypoints(self.rotation, self.place, shape, SCALE)
         exact = landmark_places(self.keypoints)
-        seen = exact - exact.mean(axis=1, keepdims=True) + noise * rng.normal(size=exact.shape)
-        pixels = project(exact, CAMERA) + 1400 / 0.6 * 0.3 * noise * rng.normal(size=(*exact.shape[:2], 2))
+        pixels = project(exact, CAMERA)
+        ahead = straight_ahead(exact[:, None], pixels[:, None], CAMERA)[:, 0]
+        seen = ahead - ahead.mean(axis=1, keepdims=True) + noise * rng.normal(size=exact.shape)
+        pixels = pixels + 1400 / 0.6 * 0.3 * noise * rng.normal(size=(*exact.shape[:2], 2))
         count = len(self.time)
         self.track = HandLandmarkTrack(pixels, seen, np.full((count, 21), 0.95), np.ones(count, bool))
         nothing = np.zeros_like

@@ -14,6 +14,7 @@ from dir_core.clean_up.gaps import straight
 from dir_core.conventions import SIDES, Side
 from dir_core.degrees_of_freedom import finger_geometry, rotations_from_angles
 from dir_core.evaluation.metrics import procrustes_aligned_error, root_aligned_error
+from dir_core.evaluation.touching_metrics import straight_ahead
 from dir_core.fitting import clip as clip_fit
 from dir_core.fitting.clip import LIGHT, FittedHand, Sighting, fit_hands, fit_sighting, pose_hands
 from dir_core.fitting.hand_pose import place_on_rays
@@ -106,11 +107,12 @@ def observe(rng: np.random.Generator, keypoints, hidden, time, camera_matrix) ->
     slow = np.stack([smooth_signal(rng, time, 0.2, 3.0) for _ in range(63)], axis=-1).reshape(-1, 21, 3)
     lost = hidden[..., None] * HIDDEN_NOISE / np.sqrt(3) * slow
     pixels = project(exact, camera_matrix)
+    ahead = straight_ahead(exact[:, None], pixels[:, None], camera_matrix)[:, 0]
     middle = pixels.mean(axis=1, keepdims=True)
     pixels = middle + (1 + 0.03 * rng.normal()) * (pixels - middle)
     metre = camera_matrix[0, 0] / exact[..., 2:].mean(axis=1, keepdims=True)
     pixels += metre * (lost + 0.0025 * rng.normal(size=exact.shape))[..., :2]
-    landmarks = exact - exact.mean(axis=1, keepdims=True) + lost + 0.004 * rng.normal(size=exact.shape)
+    landmarks = ahead - ahead.mean(axis=1, keepdims=True) + lost + 0.004 * rng.normal(size=exact.shape)
     confidence = np.clip(np.where(hidden, HIDDEN, SEEN) + 0.05 * rng.normal(size=hidden.shape), 0.02, 1.0)
     return HandLandmarkTrack(pixels, landmarks, confidence, np.ones(len(time), bool))
 
