@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from dir_core.detection.landmark_network import HandLandmarks
 from dir_core.detection.sides import Piece, Sighting, give_sides, label_tracks
-from dir_core.detection.tracker import HandTracker, stack_points
+from dir_core.detection.tracker import HandTracker
+from dir_core.detection.tracks import stack_points
 from dir_core.errors import FootageError
 from dir_core.footage import Frame
 from dir_core.landmarks import HandLandmarkTrack, LandmarkClip

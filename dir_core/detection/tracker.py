@@ -3,16 +3,14 @@
 Sides belong to tracks, never to single frames: every frame adds to a track's evidence, and the sum decides.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dir_core.conventions import KEYPOINTS
 from dir_core.detection.crop import Crop, whole_picture
 from dir_core.detection.hand_distances import (
     apart,
@@ -26,7 +24,6 @@ from dir_core.detection.hand_distances import (
     next_crop,
 )
 from dir_core.detection.hidden_hands import (
-    Velocity,
     apparent_size,
     believe,
     closeness,
@@ -44,17 +41,17 @@ from dir_core.detection.hidden_hands import (
     world_correction,
 )
 from dir_core.detection.interpreter import allowed_threads
-from dir_core.detection.landmark_network import HandLandmarks, LandmarkNetwork, TwoHandLandmarkNetwork
-from dir_core.detection.locator import HandLocator
-from dir_core.detection.palm_detector import Palm, PalmDetector
+from dir_core.detection.landmark_network import HandLandmarks
+from dir_core.detection.looking import FOUND_TRUST, SURE_PRESENCE, HandLooker, is_sure
+from dir_core.detection.palm_detector import Palm
 from dir_core.detection.sides import SHORTEST_RUN, Sighting, carry
+from dir_core.detection.tracks import Loss, Track, in_depth, pack_tracks, unpack_tracks
 
 Array = NDArray[Any]
 
 _MIN_PRESENCE = 0.5  # MediaPipe's threshold for keeping a track
 _DOUBTED_PRESENCE = 0.8  # below it another crop may see the hand better
 _BETTER_PRESENCE = 0.1  # how much surer another crop must be to be taken
-_MIN_PRESENCE_RESCUE = 0.7  # tiles and rotations find more, also more that is no hand
 
 # Search for missing hands: the palm network on the whole picture and on at most one tile a frame.
 _EAGER_TIME = 0.5  # seconds after a loss (or the start) during which every frame is searched
@@ -84,12 +81,7 @@ _DOUBTED_TRUST = 0.4  # of a hand, while the other one is not surely right: they
 _EXCHANGE_GAIN = 0.3  # how much more both hands must be trusted with each other's sides
 _EXCHANGE_EVIDENCE = 6.0  # frames of sure handedness, where both sides exchanged are trusted fully and as they are not
 _SURE_TRUST = 0.65  # below it other crops may show the hand better
-_MOST_PALMS = 4  # that are looked at for a hand that is not seen
 _NEW_SCORE = 0.7  # of the locator, where a hand begins that nobody followed
-_NOT_AGAINST = 0.2  # handedness of the untouched network that does not speak against a side
-_FOUND_TRUST = 0.3  # from it on it is found there
-_BETTER_TRUST = 0.03  # how much more it must be trusted there
-_MIN_TRUST_ALONE = 0.25  # for hands that only the network for two hands sees
 
 _BACK_STEP = 0.5  # hand scales from frame to frame, of a hand that is followed back
 _TOUCH_CONFIDENCE = 0.5
@@ -99,30 +91,6 @@ _ASK_PERIOD = 0.1  # seconds between questions to the untouched network about ha
 _ASKED_EVIDENCE = 3.0  # what each of them counts, in frames: as many as lie between two
 _TOLD_EVIDENCE = 0.02
 _TOUCH_EVIDENCE = 0.2  # handedness is not to be believed where hands touch
-
-
-@dataclass(eq=False)
-class _Track:
-    number: int
-    crop: Crop  # where to look in the next frame
-    seen: HandLandmarks
-    motion: tuple[float, float] = (0.0, 0.0)  # of the crop over the last frame, pixels
-    evidence: float = 0.0  # positive speaks for the right hand
-    frames: int = 0
-    doubted: int = 0  # frames in a row
-    velocity: Velocity = (0.0, 0.0)  # relative to that of the other hand while it rides on it
-    hidden_since: float | None = None  # since when it is only predicted
-    untold: float = 0.0  # evidence that no sighting has told yet
-    size: float = 0.0  # usual, pixels a metre; 0 before the first frame
-    rides: bool = False  # hidden, it goes where the other hand goes
-    hid: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)  # px, middle of its crop and the other's when it hid
-    correction: Array = field(default_factory=lambda: np.zeros((21, 3), np.float32))  # metres, see `world_correction`
-
-
-@dataclass(eq=False)
-class _Loss:
-    track: _Track
-    time: float
 
 
 _TIMES = ("_last_search", "_now", "_parted", "_last_located", "_last_asked", "_last_turned", "_last_exchanged")
@@ -157,16 +125,10 @@ class HandTracker:
         """
         self.mirrored = mirrored
         threads = allowed_threads(2) if threads is None else threads
-        self._palms = PalmDetector(threads=threads)
-        # Two single-threaded networks side by side beat one network with two threads, twice.
-        self._networks = [LandmarkNetwork(threads=1) for _ in range(2 if threads > 1 else 1)]
-        self._beside = ThreadPoolExecutor(1, "second hand") if threads > 1 else None
         self._two_hands = two_hands
-        if self._two_hands:
-            self._near_networks = [TwoHandLandmarkNetwork(threads=1) for _ in self._networks]
-            self._locator = HandLocator(threads=threads)
-        self._tracks: list[_Track] = []
-        self._losses: list[_Loss] = []
+        self._look = HandLooker(threads, two_hands=two_hands)
+        self._tracks: list[Track] = []
+        self._losses: list[Loss] = []
         self._next_number = 0
         self._touching = False
         self._merged_since: float | None = None  # since when one hand hides in the other
@@ -178,7 +140,6 @@ class HandTracker:
         self._begun: float | None = None  # time of the first frame
         self._place = (0.0, 0.0) if self._box is None else (self._box.x, self._box.y)  # where hands were seen last
         self._box_turn = 0
-        self._palms_seen: list[Palm] | None = None  # in the whole of the current picture
         self._now = -np.inf  # time of the last frame
         self._segment = 0  # grows whenever hands begin or end to touch: they may be exchanged there
         self._share = 0.0  # of the networks for two hands in the last frame
@@ -198,8 +159,7 @@ class HandTracker:
 
     def close(self) -> None:
         """End the thread of the second network."""
-        if self._beside:
-            self._beside.shutdown()
+        self._look.close()
 
     def follow(self, image: Array, time: float) -> tuple[list[Sighting], bool]:
         """The sightings in the next frame, still without sides, and whether the hands touch.
@@ -209,7 +169,6 @@ class HandTracker:
             time: seconds, larger than at the last call.
         """
         size = (image.shape[1], image.shape[0])
-        self._palms_seen = None
         self._begun = time if self._begun is None else self._begun
         self._continue_tracks(image, time)
         if len(self._tracks) < 2:
@@ -253,13 +212,13 @@ class HandTracker:
             known = len(others) > 1 or any(each.track == new.track for each in others)
             if known or not is_usable(crop, image):
                 return
-            found = self._near_networks[0].locate(image, crop, right)
+            found = self._look.told(image, crop, right)
             taken = any(is_same_place(found, each.landmarks) or is_over(found, each.landmarks) for each in others)
-            if taken or not self._is_sure(found, right) or apart(found, seen) > _BACK_STEP:
+            if taken or not is_sure(found, right) or apart(found, seen) > _BACK_STEP:
                 return
             share = max((closeness(found, each.landmarks) for each in others), default=0.0)
             if share < 1:
-                free = self._networks[0].locate(image, crop)
+                free = self._look.at(image, crop)
                 free = replace(free, world=free.world + world_correction(free, found, right))
                 found = mix(free, found, share) if free.presence >= _MIN_PRESENCE else found
             evidence = self._right_evidence(found) * _TOLD_EVIDENCE
@@ -269,21 +228,11 @@ class HandTracker:
             seen = found
 
     def state(self) -> dict[str, Array]:
-        """Everything that the next frame depends on, as arrays for a file; `restore` takes it back bit for bit.
-
-        Tracks that were lost a moment ago come after those that are followed, with the times of their loss.
-        """
-        tracks = [*self._tracks, *(loss.track for loss in self._losses)]
+        """Everything that the next frame depends on, as arrays for a file; `restore` takes it back bit for bit."""
         clocks = (self._merged_since, self._short_since, self._begun)
         times = tuple(getattr(self, name) for name in _TIMES)
         return {
-            "tracker/counts": np.array([(each.number, each.frames, each.doubted) for each in tracks], np.int64),
-            "tracker/values": np.array([_values(each) for each in tracks], np.float64),
-            "tracker/keypoints_2d": stack_points([each.seen.keypoints_2d for each in tracks], 2),
-            "tracker/world": stack_points([each.seen.world for each in tracks], 3),
-            "tracker/losses": np.array([loss.time for loss in self._losses], np.float64),
-            "tracker/correction": stack_points([each.correction for each in tracks], 3),
-            "tracker/confidence": np.array([each.seen.confidence for each in tracks], np.float32).reshape(-1, 21),
+            **pack_tracks(self._tracks, self._losses),
             "tracker/clocks": np.array([np.nan if clock is None else clock for clock in clocks], np.float64),
             "tracker/times": np.array(times, np.float64),
             "tracker/place": np.array(self._place, np.float64),
@@ -295,35 +244,7 @@ class HandTracker:
 
     def restore(self, state: Mapping[str, Array]) -> None:
         """Go on where the tracker that gave this `state` was."""
-        tracks = []
-        for row, (number, frames, doubted) in enumerate(state["tracker/counts"].tolist()):
-            x, y, size, angle, motion_x, motion_y, *rest = state["tracker/values"][row].tolist()
-            evidence, presence, right_score, velocity_x, velocity_y, hidden_since, untold, usual_size, riding, *hid = (
-                rest
-            )
-            points, world = state["tracker/keypoints_2d"][row], state["tracker/world"][row]
-            tracks.append(
-                _Track(
-                    number,
-                    Crop(x, y, size, angle),
-                    HandLandmarks(points, world, presence, right_score, state["tracker/confidence"][row]),
-                    (motion_x, motion_y),
-                    evidence,
-                    frames,
-                    doubted,
-                    (velocity_x, velocity_y),
-                    None if np.isnan(hidden_since) else hidden_since,
-                    untold,
-                    usual_size,
-                    bool(riding),
-                    (hid[0], hid[1], hid[2], hid[3]),
-                    state["tracker/correction"][row],
-                )
-            )
-        lost = state["tracker/losses"].tolist()
-        followed = len(tracks) - len(lost)
-        self._tracks = tracks[:followed]
-        self._losses = [_Loss(track, time) for track, time in zip(tracks[followed:], lost, strict=True)]
+        self._tracks, self._losses = unpack_tracks(state)
         clocks = state["tracker/clocks"].tolist()
         self._merged_since, self._short_since, self._begun = (None if np.isnan(each) else each for each in clocks)
         times = state["tracker/times"].tolist()
@@ -347,14 +268,14 @@ class HandTracker:
             self._merged_since = time if vanished else None
         self._tracks = kept
 
-    def _follow_free(self, image: Array, time: float) -> list[_Track]:
+    def _follow_free(self, image: Array, time: float) -> list[Track]:
         """Look for every hand by itself; those that are still there."""
         crops, sides = [track.crop for track in self._tracks], self._looks_right()
-        seen = self._locate(image, crops)
+        seen = self._look.at_both(image, crops)
         if self._two_hands and time - self._last_turned >= _TURN_PERIOD:
             self._last_turned = time
-            self._correct_worlds(seen, self._locate_near(image, crops, sides), sides)
-        seen = [_in_depth(one, track) for one, track in zip(seen, self._tracks, strict=True)]
+            self._correct_worlds(seen, self._look.told_both(image, crops, sides), sides)
+        seen = [in_depth(one, track) for one, track in zip(seen, self._tracks, strict=True)]
         kept = []
         for track, first, right in zip(self._tracks, seen, sides, strict=True):
             doubted = track.doubted + 1 if first.presence < _DOUBTED_PRESENCE else 0
@@ -362,22 +283,22 @@ class HandTracker:
             landmarks = self._look_again(image, track, first) if doubted in (1, 2, 3) or doubted % 4 == 1 else first
             if landmarks.presence < _MIN_PRESENCE and self._two_hands:
                 crop = next_crop_of_size(track.seen, track.size or apparent_size(track.seen))
-                near = self._near_networks[0].locate(image, crop, right)
-                near = self._look_in(image, [next_crop(near)], near, right)
+                near = self._look.told(image, crop, right)
+                near = self._look.better(image, [next_crop(near)], near, right)
                 # It was told the side, so what it says about that is no evidence.
-                landmarks = replace(near, right_score=0.5) if self._is_sure(near, right) else landmarks
+                landmarks = replace(near, right_score=0.5) if is_sure(near, right) else landmarks
             if landmarks.presence < _MIN_PRESENCE or not is_usable(next_crop(landmarks), image):
-                self._losses.append(_Loss(track, time))
+                self._losses.append(Loss(track, time))
             else:
                 kept.append(self._continued(track, landmarks, time, doubted))
         if len(kept) == 2 and is_same_hand(kept[0].seen, kept[1].seen):
             stays, goes = self._settle_duplicate(kept[0], kept[1])
             before = next(track for track in self._tracks if track.number == goes.number)
-            self._losses.append(_Loss(before, time))
+            self._losses.append(Loss(before, time))
             kept = [stays]
         return kept
 
-    def _continued(self, track: _Track, seen: HandLandmarks, time: float, doubted: int = 0) -> _Track:
+    def _continued(self, track: Track, seen: HandLandmarks, time: float, doubted: int = 0) -> Track:
         """The track of a hand that was seen."""
         crop = next_crop(seen)
         return replace(
@@ -393,17 +314,17 @@ class HandTracker:
             size=size_after(track.size or apparent_size(seen), seen, seen.right_score > 0.5),
         )
 
-    def _look_again(self, image: Array, track: _Track, first: HandLandmarks) -> HandLandmarks:
+    def _look_again(self, image: Array, track: Track, first: HandLandmarks) -> HandLandmarks:
         """Fast hands leave the crop of the last frame: try the crop moved on, then palms nearby; the surest wins."""
         others = [each.crop for each in self._tracks if each is not track]
         crops = [replace(track.crop, x=track.crop.x + track.motion[0], y=track.crop.y + track.motion[1])]
-        crops += [palm.crop for palm in self._find_palms(image) if is_near(palm.crop, track.crop)]
+        crops += [palm.crop for palm in self._look.all_palms(image) if is_near(palm.crop, track.crop)]
         best = first
         for crop in crops:
             if is_usable(crop, image) and not any(is_covered(crop, other) for other in others):
-                seen = self._networks[0].locate(image, crop)
+                seen = self._look.at(image, crop)
                 if seen.presence > best.presence + _BETTER_PRESENCE:
-                    best = _in_depth(seen, track)
+                    best = in_depth(seen, track)
         return best
 
     def _correct_worlds(self, free: list[HandLandmarks], near: list[HandLandmarks], right: list[bool]) -> None:
@@ -412,23 +333,13 @@ class HandTracker:
             off = world_correction(one, other, side)
             track.correction = off if track.frames < 2 else 0.5 * (track.correction + off)
 
-    def _settle_duplicate(self, a: _Track, b: _Track) -> tuple[_Track, _Track]:
+    def _settle_duplicate(self, a: Track, b: Track) -> tuple[Track, Track]:
         """Which of two tracks on one hand stays: the one whose past fits what is seen, else the older one."""
         fit_a = a.evidence * self._right_evidence(a.seen) / max(a.frames, 1)
         fit_b = b.evidence * self._right_evidence(b.seen) / max(b.frames, 1)
         if (fit_a > 0) != (fit_b > 0):
             return (a, b) if fit_a > 0 else (b, a)
         return (a, b) if a.number < b.number else (b, a)
-
-    def _locate(self, image: Array, crops: list[Crop]) -> list[HandLandmarks]:
-        return self._side_by_side([network.locate for network in self._networks], [(image, crop) for crop in crops])
-
-    def _side_by_side(self, locate: list[Callable[..., HandLandmarks]], questions: list[Any]) -> list[HandLandmarks]:
-        """Answers to at most two questions, the second one meanwhile by the second network where there is one."""
-        if len(questions) == 2 and self._beside:
-            other = self._beside.submit(locate[1], *questions[1])
-            return [locate[0](*questions[0]), other.result()]
-        return [locate[0](*question) for question in questions]
 
     # --- following hands that are near each other ---
 
@@ -464,7 +375,7 @@ class HandTracker:
             return [right, not right]
         return [(each > 0) != self.mirrored for each in evidence]
 
-    def _follow_near(self, image: Array, time: float, expected: list[HandLandmarks]) -> list[_Track]:
+    def _follow_near(self, image: Array, time: float, expected: list[HandLandmarks]) -> list[Track]:
         """Look for hands that touch or hide each other; those that are still there, seen or predicted."""
         right = self._looks_right()
         usual = [track.size or apparent_size(track.seen) for track in self._tracks]
@@ -473,16 +384,16 @@ class HandTracker:
             right = [not each for each in right]
             seen = self._look_near(image, expected, right, usual)
         if self._share < 1:
-            free = self._locate(image, [track.crop for track in self._tracks])
+            free = self._look.at_both(image, [track.crop for track in self._tracks])
             self._correct_worlds(free, seen, right)
-            free = [_in_depth(one, track) for one, track in zip(free, self._tracks, strict=True)]
+            free = [in_depth(one, track) for one, track in zip(free, self._tracks, strict=True)]
             share = [self._share if each.presence >= _MIN_PRESENCE else 1.0 for each in free]
             seen = [mix(*each) for each in zip(free, seen, share, strict=True)]
         if len(seen) < 2:
             track = self._tracks[0]
             if seen[0].presence >= _MIN_PRESENCE and is_usable(next_crop(seen[0]), image):
                 return [self._continued(track, seen[0], time)]
-            self._losses.append(_Loss(track, time))
+            self._losses.append(Loss(track, time))
             return []
         predicted, sizes = (expected[0], expected[1]), (usual[0], usual[1])
         believed = self._believe(image, (seen[0], seen[1]), predicted, (right[0], right[1]), sizes)
@@ -506,10 +417,10 @@ class HandTracker:
             if after is not None and is_usable(after.crop, image):
                 kept.append(after)
             else:
-                self._losses.append(_Loss(track, time))
+                self._losses.append(Loss(track, time))
         return kept
 
-    def _hidden(self, track: _Track, partner: _Track, partner_now: HandLandmarks, time: float) -> _Track | None:
+    def _hidden(self, track: Track, partner: Track, partner_now: HandLandmarks, time: float) -> Track | None:
         """The track of a hand that was not seen; None when it was not seen for too long."""
         since = time if track.hidden_since is None else track.hidden_since
         blind_since = time if partner.hidden_since is None else max(since, partner.hidden_since)
@@ -530,10 +441,6 @@ class HandTracker:
             track, crop=crop, seen=seen, velocity=velocity, hidden_since=since, rides=riding, hid=hid, doubted=0
         )
 
-    def _locate_near(self, image: Array, crops: list[Crop], right: list[bool]) -> list[HandLandmarks]:
-        questions = [(image, crop, side) for crop, side in zip(crops, right, strict=True)]
-        return self._side_by_side([network.locate for network in self._near_networks], questions)
-
     def _look_near(
         self, image: Array, expected: list[HandLandmarks], right: list[bool], usual: list[float]
     ) -> list[HandLandmarks]:
@@ -544,11 +451,11 @@ class HandTracker:
             for track, each in zip(self._tracks, expected, strict=True)
         ]
         crops = [next_crop_of_size(each, size) for each, size in zip(starts, usual, strict=True)]
-        seen = self._locate_near(image, crops, right)
+        seen = self._look.told_both(image, crops, right)
         for hand, size in enumerate(usual):
             if trust(seen[hand], right[hand]) < _SURE_TRUST:
                 again = [next_crop_of_size(each, size) for each in (expected[hand], seen[hand])]
-                seen[hand] = self._look_in(image, again, seen[hand], right[hand])
+                seen[hand] = self._look.better(image, again, seen[hand], right[hand])
         return seen
 
     def _are_exchanged(self, image: Array, seen: list[HandLandmarks], right: list[bool], time: float) -> bool:
@@ -557,7 +464,7 @@ class HandTracker:
         if max(trusts) >= _SURE_TRUST or min(trusts) >= _DOUBTED_TRUST or time - self._last_exchanged < _DOUBT_PERIOD:
             return False
         self._last_exchanged = time
-        others = self._locate_near(image, [track.crop for track in self._tracks], [not side for side in right])
+        others = self._look.told_both(image, [track.crop for track in self._tracks], [not side for side in right])
         gain = sum(trust(each, not side) for each, side in zip(others, right, strict=True)) - sum(trusts)
         self._suspect_exchange(gain)
         return self._looks_right() != right
@@ -572,18 +479,18 @@ class HandTracker:
         doubted: list[bool],
     ) -> list[HandLandmarks]:
         """Look for doubted hands at palms that neither hand explains; for one of them where both are doubted."""
-        located = self._locator.locate(image, _around([track.crop for track in self._tracks]))
+        located = self._look.sides(image, _around([track.crop for track in self._tracks]))
         found = list(seen)
         for hand in (0, 1):
             if doubted[hand] and found[1 - hand] is seen[1 - hand]:
                 palms = [
                     *located.candidates[right[hand]],
                     *located.candidates[not right[hand]],
-                    *self._find_palms(image),
-                    *self._palms.detect(image, self._next_tile(self._tracks[hand].crop, image)),
+                    *self._look.all_palms(image),
+                    *self._look.palms(image, self._next_tile(self._tracks[hand].crop, image)),
                 ]
                 other = seen[1 - hand] if all(doubted) else expected[1 - hand]
-                found[hand] = self._look_at_palms(image, palms, seen[hand], other, right[hand])
+                found[hand] = self._look.at_palms(image, palms, seen[hand], other, right[hand])
                 if found[hand] is seen[hand] and self._tracks[hand].hidden_since is not None:
                     found[hand] = self._look_where_it_hid(image, hand, seen[hand], other, right[hand])
                 if found[hand] is seen[hand]:
@@ -597,13 +504,13 @@ class HandTracker:
     ) -> list[HandLandmarks] | None:
         """Both hands with each other's sides, where a palm of the other side explains what is not seen better."""
         partner = seen[1 - hand]
-        found = self._look_at_palms(image, palms, seen[hand], partner, not right[hand])
+        found = self._look.at_palms(image, palms, seen[hand], partner, not right[hand])
         if found is seen[hand] or is_same_place(found, partner):
             return None
-        turned = self._near_networks[0].locate(image, next_crop(partner), right[hand])
+        turned = self._look.told(image, next_crop(partner), right[hand])
         told = trust(partner, right[1 - hand])
         gain = trust(found, not right[hand]) + trust(turned, right[hand]) - told
-        if trust(turned, right[hand]) < _FOUND_TRUST or gain < _EXCHANGE_GAIN:
+        if trust(turned, right[hand]) < FOUND_TRUST or gain < _EXCHANGE_GAIN:
             return None
         self._suspect_exchange(gain)
         if self._looks_right() == right:
@@ -626,15 +533,19 @@ class HandTracker:
         """What is seen of a hidden hand where it hid, and as far from there as the other one has come the other way."""
         track, partner = self._tracks[hand], self._tracks[1 - hand]
         x, y, other_x, other_y = track.hid
-        best, least = seen, _FOUND_TRUST
+        best, least = seen, FOUND_TRUST
         for share in (0.0, 1.0):
             crop = replace(
                 track.crop, x=x - share * (partner.crop.x - other_x), y=y - share * (partner.crop.y - other_y)
             )
             if is_usable(crop, image):
-                again = self._near_networks[0].locate(image, crop, right)
-                again = self._look_in(image, [next_crop(again)], again, right)
-                if trust(again, right) > least and not is_over(again, other) and self._is_hand(image, again, right):
+                again = self._look.told(image, crop, right)
+                again = self._look.better(image, [next_crop(again)], again, right)
+                if (
+                    trust(again, right) > least
+                    and not is_over(again, other)
+                    and self._look.is_hand(image, again, right)
+                ):
                     best, least = again, trust(again, right)
         return best
 
@@ -649,40 +560,9 @@ class HandTracker:
         """Which of two hands were really seen; where both answers are one hand, the untouched network says whose."""
         believed = believe(seen, expected, right, usual)
         if all(believed) and is_same_place(*seen):
-            first = (self._networks[0].locate(image, next_crop(seen[0])).right_score > 0.5) == right[0]
+            first = (self._look.at(image, next_crop(seen[0])).right_score > 0.5) == right[0]
             return first, not first
         return believed
-
-    def _look_in(self, image: Array, crops: list[Crop], first: HandLandmarks, right: bool) -> HandLandmarks:
-        """What is seen of a hand in other crops, if it is trusted more there."""
-        best = first
-        for crop in crops:
-            if is_usable(crop, image):
-                seen = self._near_networks[0].locate(image, crop, right)
-                if trust(seen, right) > trust(best, right) + _BETTER_TRUST:
-                    best = seen
-        return best
-
-    def _is_hand(self, image: Array, seen: HandLandmarks, right: bool | None = None) -> bool:
-        """Whether the untouched network, which has seen more than drawings, sees a hand there, and of no other side."""
-        looked = self._networks[0].locate(image, next_crop(seen))
-        agreement = 1.0 if right is None else looked.right_score if right else 1.0 - looked.right_score
-        return looked.presence >= _MIN_PRESENCE_RESCUE and agreement >= _NOT_AGAINST
-
-    def _look_at_palms(
-        self, image: Array, palms: list[Palm], seen: HandLandmarks, other: HandLandmarks, right: bool
-    ) -> HandLandmarks:
-        """What is seen of a hand that cannot be believed where palms are elsewhere."""
-        best, least = seen, _FOUND_TRUST  # what was not believed may be trusted more: it lies on the other hand
-        elsewhere = [palm for palm in palms if is_usable(palm.crop, image) and is_elsewhere(palm, seen, other)]
-        for place, palm in enumerate(elsewhere[:_MOST_PALMS]):
-            if not any(is_covered(palm.crop, before.crop) for before in elsewhere[:place]):
-                again = self._near_networks[0].locate(image, palm.crop, right)
-                again = self._look_in(image, [next_crop(again)], again, right)  # palms seen edge-on turn the crop
-                trusted = trust(again, right)
-                if trusted > least and self._is_hand(image, again, right):
-                    best, least = again, trusted
-        return best
 
     # --- sides of hands that touched ---
 
@@ -701,7 +581,7 @@ class HandTracker:
             return
         self._last_asked = time
         one, other = (
-            self._right_evidence(seen) for seen in self._locate(image, [track.crop for track in self._tracks])
+            self._right_evidence(seen) for seen in self._look.at_both(image, [track.crop for track in self._tracks])
         )
         difference = _ASKED_EVIDENCE * 0.5 * (one - other) * (_TOUCH_EVIDENCE if self._touching else 1.0)
         for track, evidence in zip(self._tracks, (difference, -difference), strict=True):
@@ -717,7 +597,7 @@ class HandTracker:
         if time - self._last_located < period:
             return
         self._last_located = time
-        located = self._locator.locate(image, _around([track.crop for track in self._tracks]))
+        located = self._look.sides(image, _around([track.crop for track in self._tracks]))
         right = self._looks_right()
         hands = (second.seen, first.seen) if right[0] else (first.seen, second.seen)
         vote = _LOCATOR_EVIDENCE * side_vote(hands, located)
@@ -740,10 +620,10 @@ class HandTracker:
             self._last_search = time
             beginning = self._begun is not None and time - self._begun <= _EAGER_TIME
             if self._box is not None:
-                palms = self._palms.detect(image, self._next_box(self._box))
-                self._accept(image, time, palms, _MIN_PRESENCE if beginning else _MIN_PRESENCE_RESCUE)
+                palms = self._look.palms(image, self._next_box(self._box))
+                self._accept(image, time, palms, _MIN_PRESENCE if beginning else SURE_PRESENCE)
             if (self._box is None or not beginning) and len(self._tracks) < 2:
-                self._accept(image, time, self._find_palms(image), _MIN_PRESENCE)
+                self._accept(image, time, self._look.all_palms(image), _MIN_PRESENCE)
                 for outer in self._squares_of_both(size) if self._two_hands else ():
                     if len(self._tracks) < 2:
                         self._find_sides(image, outer, time)
@@ -757,16 +637,10 @@ class HandTracker:
         x, y = self._place if turn % 2 else (box.x, box.y)
         return Crop(x, y, box.size, _BOX_ANGLES[turn // 2 % len(_BOX_ANGLES)])
 
-    def _find_palms(self, image: Array) -> list[Palm]:
-        """Palms in the whole picture, asked once a frame."""
-        if self._palms_seen is None:
-            self._palms_seen = self._palms.detect(image, whole_picture((image.shape[1], image.shape[0])))
-        return self._palms_seen
-
     def _rescue(self, image: Array, time: float) -> None:
         """Look once more where a hand was lost: closer, turned, or in one half of the picture."""
         lost = max(self._losses, key=lambda loss: (loss.track.frames >= SHORTEST_RUN, loss.time)).track.crop
-        self._accept(image, time, self._palms.detect(image, self._next_tile(lost, image)), _MIN_PRESENCE_RESCUE)
+        self._accept(image, time, self._look.palms(image, self._next_tile(lost, image)), SURE_PRESENCE)
 
     def _next_tile(self, lost: Crop, image: Array) -> Crop:
         """A part of the picture in which a hand that was lost may be found, another one each time."""
@@ -788,7 +662,7 @@ class HandTracker:
                 return
             if any(is_covered(palm.crop, track.crop) for track in self._tracks) or not is_usable(palm.crop, image):
                 continue
-            seen = self._networks[0].locate(image, palm.crop)
+            seen = self._look.at(image, palm.crop)
             crop = next_crop(seen)
             if seen.presence < min_presence or not is_usable(crop, image):
                 continue
@@ -803,7 +677,7 @@ class HandTracker:
 
     def _find_sides(self, image: Array, outer: Crop, time: float) -> None:
         """Begin tracks of the sides that are missing, where the locator sees them: also on or behind another hand."""
-        located = self._locator.locate(image, outer)
+        located = self._look.sides(image, outer)
         for right in (False, True):
             palm = located.right if right else located.left
             if palm is None or palm.score < _NEW_SCORE or not is_usable(palm.crop, image):
@@ -812,16 +686,11 @@ class HandTracker:
                 continue
             if not is_elsewhere(palm, *(track.seen for track in self._tracks)):
                 continue
-            seen = self._near_networks[0].locate(image, palm.crop, right)
+            seen = self._look.told(image, palm.crop, right)
             crop = next_crop(seen)
             new = not any(is_same_place(seen, track.seen) or is_over(seen, track.seen) for track in self._tracks)
-            if new and self._is_sure(seen, right) and is_usable(crop, image) and self._is_hand(image, seen):
+            if new and is_sure(seen, right) and is_usable(crop, image) and self._look.is_hand(image, seen):
                 self._begin(crop, seen, time, _LOCATOR_EVIDENCE * (1.0 if right != self.mirrored else -1.0))
-
-    @staticmethod
-    def _is_sure(seen: HandLandmarks, right: bool) -> bool:
-        """Whether the network for two hands alone is reason enough to follow a hand."""
-        return seen.presence >= _MIN_PRESENCE_RESCUE and trust(seen, right) >= _MIN_TRUST_ALONE
 
     def _begin(self, crop: Crop, seen: HandLandmarks, time: float, evidence: float = 0.0) -> None:
         near = [loss for loss in self._losses if time - loss.time < _RESUME_TIME and is_near(crop, loss.track.crop)]
@@ -842,7 +711,7 @@ class HandTracker:
         if near:
             self._losses.remove(near[-1])
         self._last_turned = -np.inf
-        self._tracks.append(_Track(self._next_number, crop, seen, frames=1, untold=evidence))
+        self._tracks.append(Track(self._next_number, crop, seen, frames=1, untold=evidence))
         self._next_number += 1
 
     # --- judging ---
@@ -888,34 +757,6 @@ class HandTracker:
         # The network for two hands says itself how sure it is.
         confidence *= seen.confidence if self._two_hands else _TOUCH_CONFIDENCE if touching else 1.0
         return confidence.astype(np.float32)
-
-
-def _values(track: _Track) -> tuple[float, ...]:
-    crop, seen = track.crop, track.seen
-    place = (crop.x, crop.y, crop.size, crop.angle)
-    hidden_since = np.nan if track.hidden_since is None else track.hidden_since
-    own = (
-        track.evidence,
-        seen.presence,
-        seen.right_score,
-        *track.velocity,
-        hidden_since,
-        track.untold,
-        track.size,
-        track.rides,
-        *track.hid,
-    )
-    return (*place, *track.motion, *own)
-
-
-def _in_depth(seen: HandLandmarks, track: _Track) -> HandLandmarks:
-    """What the untouched network sees of a hand, in space as the network for two hands saw it last."""
-    return replace(seen, world=seen.world + track.correction)
-
-
-def stack_points(points: list[Array], axes: int) -> Array:
-    """Key points of any number of hands as one array [N, 21, axes] float32."""
-    return np.array(points, np.float32).reshape(-1, len(KEYPOINTS), axes)
 
 
 def _square_around(box: tuple[float, float, float, float]) -> Crop:

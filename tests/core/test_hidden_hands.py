@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dir_core.detection import hidden_hands, landmark_network, tracker
+from dir_core.detection import hidden_hands, landmark_network, looking
 from dir_core.detection.clip_tracking import track_hands
 from dir_core.detection.crop import Crop, crop_around_palm
 from dir_core.detection.hand_distances import apart, gap
@@ -124,10 +124,10 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     def network(**methods: Any) -> Callable[..., Any]:
         return lambda threads=1: type("Network", (), {name: staticmethod(each) for name, each in methods.items()})()
 
-    monkeypatch.setattr(tracker, "LandmarkNetwork", network(locate=made.locate_free))
-    monkeypatch.setattr(tracker, "TwoHandLandmarkNetwork", network(locate=made.locate_near))
-    monkeypatch.setattr(tracker, "PalmDetector", network(detect=made.detect))
-    monkeypatch.setattr(tracker, "HandLocator", network(locate=made.locate_both))
+    monkeypatch.setattr(looking, "LandmarkNetwork", network(locate=made.locate_free))
+    monkeypatch.setattr(looking, "TwoHandLandmarkNetwork", network(locate=made.locate_near))
+    monkeypatch.setattr(looking, "PalmDetector", network(detect=made.detect))
+    monkeypatch.setattr(looking, "HandLocator", network(locate=made.locate_both))
     return made
 
 
@@ -249,7 +249,7 @@ def test_selfie_footage_asks_for_the_hand_that_it_looks_like(stage: Stage) -> No
 def test_hands_that_begin_clasped_are_both_found(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     stage.motion = lambda _: (Pose(320, 300, 0.3), Pose(295, 300, 0.3))
     monkeypatch.setattr(stage, "detect", lambda image, outer: [])
-    monkeypatch.setattr(tracker, "PalmDetector", lambda threads: stage)
+    monkeypatch.setattr(looking, "PalmDetector", lambda threads: stage)
     clip = follow(5)
     for side in ("left", "right"):
         assert off(clip, stage.motion, side).max() < 0.01

@@ -1,0 +1,121 @@
+"""Asks the networks what is seen where in a picture. What becomes of the answers is the tracker's business."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from numpy.typing import NDArray
+
+from dir_core.detection.crop import Crop, whole_picture
+from dir_core.detection.hand_distances import is_covered, is_usable, next_crop
+from dir_core.detection.hidden_hands import is_elsewhere, trust
+from dir_core.detection.landmark_network import HandLandmarks, LandmarkNetwork, TwoHandLandmarkNetwork
+from dir_core.detection.locator import HandLocator, LocatedHands
+from dir_core.detection.palm_detector import Palm, PalmDetector
+
+Array = NDArray[Any]
+
+SURE_PRESENCE = 0.7  # tiles and rotations find more, also more that is no hand
+FOUND_TRUST = 0.3  # from it on a hand that was not seen is found elsewhere
+
+_TRUST_ALONE = 0.25  # for hands that only the network for two hands sees
+_BETTER_TRUST = 0.03  # how much more it must be trusted in another crop
+_MOST_PALMS = 4  # that are looked at for a hand that is not seen
+_NOT_AGAINST = 0.2  # handedness of the untouched network that does not speak against a side
+
+
+class HandLooker:
+    """The palm network, the locator, and the landmark networks: the untouched one, and that which is told a side.
+
+    Pictures are [H, W, 3] uint8 RGB; `right` is whether the hand to follow looks like a right one.
+    """
+
+    def __init__(self, threads: int, *, two_hands: bool):
+        """Load the networks; those for two hands only if they are wanted."""
+        self._palms = PalmDetector(threads=threads)
+        # Two single-threaded networks side by side beat one network with two threads, twice.
+        self._networks = [LandmarkNetwork(threads=1) for _ in range(2 if threads > 1 else 1)]
+        self._beside = ThreadPoolExecutor(1, "second hand") if threads > 1 else None
+        if two_hands:
+            self._near_networks = [TwoHandLandmarkNetwork(threads=1) for _ in self._networks]
+            self._locator = HandLocator(threads=threads)
+        self._all_palms: tuple[Array, list[Palm]] | None = None  # a picture and the palms in the whole of it
+
+    def close(self) -> None:
+        """End the thread of the second network."""
+        if self._beside:
+            self._beside.shutdown()
+
+    def palms(self, image: Array, outer: Crop) -> list[Palm]:
+        """Palms in a square of the picture."""
+        return self._palms.detect(image, outer)
+
+    def all_palms(self, image: Array) -> list[Palm]:
+        """Palms in the whole picture, asked once a frame."""
+        if self._all_palms is None or self._all_palms[0] is not image:
+            self._all_palms = image, self.palms(image, whole_picture((image.shape[1], image.shape[0])))
+        return self._all_palms[1]
+
+    def sides(self, image: Array, outer: Crop) -> LocatedHands:
+        """Both hands by side in a square of the picture."""
+        return self._locator.locate(image, outer)
+
+    def at(self, image: Array, crop: Crop) -> HandLandmarks:
+        """What the untouched network sees in a crop."""
+        return self._networks[0].locate(image, crop)
+
+    def told(self, image: Array, crop: Crop, right: bool) -> HandLandmarks:
+        """What the network for two hands sees of a hand in a crop."""
+        return self._near_networks[0].locate(image, crop, right)
+
+    def at_both(self, image: Array, crops: list[Crop]) -> list[HandLandmarks]:
+        """`at` for at most two crops."""
+        return self._side_by_side([network.locate for network in self._networks], [(image, crop) for crop in crops])
+
+    def told_both(self, image: Array, crops: list[Crop], right: list[bool]) -> list[HandLandmarks]:
+        """`told` for at most two crops."""
+        questions = [(image, crop, side) for crop, side in zip(crops, right, strict=True)]
+        return self._side_by_side([network.locate for network in self._near_networks], questions)
+
+    def _side_by_side(self, locate: list[Callable[..., HandLandmarks]], questions: list[Any]) -> list[HandLandmarks]:
+        """Answers to at most two questions, the second one meanwhile by the second network where there is one."""
+        if len(questions) == 2 and self._beside:
+            other = self._beside.submit(locate[1], *questions[1])
+            return [locate[0](*questions[0]), other.result()]
+        return [locate[0](*question) for question in questions]
+
+    def better(self, image: Array, crops: list[Crop], first: HandLandmarks, right: bool) -> HandLandmarks:
+        """What is seen of a hand in other crops, if it is trusted more there."""
+        best = first
+        for crop in crops:
+            if is_usable(crop, image):
+                seen = self.told(image, crop, right)
+                if trust(seen, right) > trust(best, right) + _BETTER_TRUST:
+                    best = seen
+        return best
+
+    def is_hand(self, image: Array, seen: HandLandmarks, right: bool | None = None) -> bool:
+        """Whether the untouched network, which has seen more than drawings, sees a hand there, and of no other side."""
+        looked = self.at(image, next_crop(seen))
+        agreement = 1.0 if right is None else looked.right_score if right else 1.0 - looked.right_score
+        return looked.presence >= SURE_PRESENCE and agreement >= _NOT_AGAINST
+
+    def at_palms(
+        self, image: Array, palms: list[Palm], seen: HandLandmarks, other: HandLandmarks, right: bool
+    ) -> HandLandmarks:
+        """What is seen of a hand that cannot be believed where palms are elsewhere."""
+        best, least = seen, FOUND_TRUST  # what was not believed may be trusted more: it lies on the other hand
+        elsewhere = [palm for palm in palms if is_usable(palm.crop, image) and is_elsewhere(palm, seen, other)]
+        for place, palm in enumerate(elsewhere[:_MOST_PALMS]):
+            if not any(is_covered(palm.crop, before.crop) for before in elsewhere[:place]):
+                again = self.told(image, palm.crop, right)
+                again = self.better(image, [next_crop(again)], again, right)  # palms seen edge-on turn the crop
+                trusted = trust(again, right)
+                if trusted > least and self.is_hand(image, again, right):
+                    best, least = again, trusted
+        return best
+
+
+def is_sure(seen: HandLandmarks, right: bool) -> bool:
+    """Whether the network for two hands alone is reason enough to follow a hand."""
+    return seen.presence >= SURE_PRESENCE and trust(seen, right) >= _TRUST_ALONE
