@@ -235,6 +235,42 @@ def test_hands_that_change_places_in_the_dark_are_known_where_they_part(stage: S
         assert off(clip, motion, side)[45:].max() < 0.01
 
 
+def exchanged(time: float) -> tuple[Pose, Pose]:
+    """Behind each other the hands change places; who follows a motion ends on the other one."""
+    across = 170 * abs(1 - time) * (1 if time < 1 else -1)
+    hidden = 0.9 < time < 1.1
+    return Pose(320 + across, 330, hidden=hidden), Pose(320 - across, 330, hidden=hidden)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_hands_that_were_exchanged_are_told_by_a_network_that_disagrees(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, mirrored: bool
+) -> None:
+    """Handedness and locator say nothing once the hands have been behind each other."""
+    stage.motion = exchanged
+
+    def near(image: np.ndarray, crop: Crop, right: bool) -> HandLandmarks:
+        far, pose, side = stage.nearest(image, crop)
+        return replace(landmarks(pose, side, 0.9 if side == right else 0.1), presence=0.97 if far < 0.5 else 0.01)
+
+    def free(image: np.ndarray, crop: Crop) -> HandLandmarks:
+        seen = stage.locate_free(image, crop)
+        return seen if image[0, 0, 0] < 0.9 * RATE else replace(seen, right_score=0.5)
+
+    def network(**methods: Any) -> Callable[..., Any]:
+        return lambda threads=1: type("Network", (), {name: staticmethod(each) for name, each in methods.items()})()
+
+    monkeypatch.setattr(looking, "TwoHandLandmarkNetwork", network(locate=near))
+    monkeypatch.setattr(looking, "LandmarkNetwork", network(locate=free))
+    monkeypatch.setattr(looking, "HandLocator", network(locate=lambda *_: LocatedHands(None, None, ((), ()))))
+    clip = follow(60, mirrored=mirrored)
+    for side, seen in (("left", "right"), ("right", "left")) if mirrored else (("left", "left"), ("right", "right")):
+        truth = np.stack([skeleton(exchanged(time)[seen == "right"], seen == "right") for time in clip.time])
+        far = np.linalg.norm(clip.hand(side).keypoints_2d - truth, axis=-1).mean(axis=-1) / SCALE
+        assert far[:25].max() < 0.01
+        assert far[45:].max() < 0.01
+
+
 def test_selfie_footage_asks_for_the_hand_that_it_looks_like(stage: Stage) -> None:
     stage.motion = passing
     clip = follow(60)
