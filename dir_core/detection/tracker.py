@@ -83,7 +83,7 @@ _EXCHANGE_EVIDENCE = 6.0  # frames of sure handedness, where both sides exchange
 _SURE_TRUST = 0.65  # below it other crops may show the hand better
 _NEW_SCORE = 0.7  # of the locator, where a hand begins that nobody followed
 
-_BACK_STEP = 0.5  # hand scales from frame to frame, of a hand that is followed back
+_BACK_STEP = 0.7  # hand scales from frame to frame, of a hand that is followed back
 _TOUCH_CONFIDENCE = 0.5
 _OUTSIDE_CONFIDENCE = 0.3
 _TURN_PERIOD = 0.05  # seconds between questions to the networks for two hands about free hands in space

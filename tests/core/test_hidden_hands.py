@@ -242,11 +242,12 @@ def exchanged(time: float) -> tuple[Pose, Pose]:
     return Pose(320 + across, 330, hidden=hidden), Pose(320 - across, 330, hidden=hidden)
 
 
+@pytest.mark.parametrize("palms", [True, False])
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_hands_that_were_exchanged_are_told_by_a_network_that_disagrees(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, mirrored: bool
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, mirrored: bool, palms: bool
 ) -> None:
-    """Handedness and locator say nothing once the hands have been behind each other."""
+    """Handedness, locator and maybe palms say nothing once the hands have been behind each other."""
     stage.motion = exchanged
 
     def near(image: np.ndarray, crop: Crop, right: bool) -> HandLandmarks:
@@ -260,6 +261,10 @@ def test_hands_that_were_exchanged_are_told_by_a_network_that_disagrees(
     def network(**methods: Any) -> Callable[..., Any]:
         return lambda threads=1: type("Network", (), {name: staticmethod(each) for name, each in methods.items()})()
 
+    def detect(image: np.ndarray, outer: Crop) -> list[Palm]:
+        return stage.detect(image, outer) if palms or image[0, 0, 0] < 0.9 * RATE else []
+
+    monkeypatch.setattr(looking, "PalmDetector", network(detect=detect))
     monkeypatch.setattr(looking, "TwoHandLandmarkNetwork", network(locate=near))
     monkeypatch.setattr(looking, "LandmarkNetwork", network(locate=free))
     monkeypatch.setattr(looking, "HandLocator", network(locate=lambda *_: LocatedHands(None, None, ((), ()))))
