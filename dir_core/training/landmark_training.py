@@ -33,7 +33,7 @@ from dir_core.detection.crop import (
 from dir_core.detection.landmark_network import INPUT_SIDE, WEIGHTS
 from dir_core.errors import SettingsError
 from dir_core.evaluation.metrics import procrustes_aligned_error
-from dir_core.evaluation.touching_metrics import straight_ahead
+from dir_core.evaluation.touching_metrics import straight_ahead, wrist_aligned_error
 from dir_core.fitting.landmark_places import landmark_places
 from dir_core.training.locator_training import PALM_KEYPOINTS, palm_boxes
 from dir_core.training.picture_changes import change_camera, cover
@@ -499,8 +499,6 @@ def _place_figures(group: list[tuple[Sample, _Prediction]]) -> dict[str, float]:
         return dict.fromkeys(("2d", "wrist", "pa", "snapped"), math.nan)
     truth = np.stack([sample.world for sample, _ in group])
     found = np.stack([prediction.world for _, prediction in group]).astype(float)
-    a, b = found - found[:, :1], truth - truth[:, :1]
-    scale = (a * b).sum((1, 2)) / np.maximum((a * a).sum((1, 2)), 1e-12)
     snapped = [
         np.linalg.norm(prediction.points - sample.other, axis=-1).mean() / sample.size
         < _distances(sample, prediction).mean()
@@ -508,7 +506,7 @@ def _place_figures(group: list[tuple[Sample, _Prediction]]) -> dict[str, float]:
     ]
     return {
         "2d": 100 * _mean([_distances(*pair).mean() for pair in group]),
-        "wrist": 1000 * _mean(np.linalg.norm(scale[:, None, None] * a - b, axis=-1)),
+        "wrist": 1000 * _mean(wrist_aligned_error(found, truth)),
         "pa": 1000 * _mean(procrustes_aligned_error(found, truth)),
         "snapped": 100 * _mean(snapped),
     }
