@@ -9,6 +9,7 @@ from dir_core import rotations
 from dir_core.camera import make_camera_matrix, project
 from dir_core.conventions import JOINTS, SHAPE_COUNT, SIDES, Side
 from dir_core.degrees_of_freedom import finger_geometry
+from dir_core.evaluation.touching_metrics import straight_ahead
 from dir_core.fitting.landmark_places import landmark_places
 from dir_core.take import SCHEMA, HandTrack, Take
 from tests.motion import hand_motion
@@ -140,13 +141,16 @@ def make_raw_take(
         keypoints = model.pose_keypoints(rotation, place, shape, scale)
         sizes = {"shape": shape.astype(np.float32), "scale": np.array([scale], np.float32)}
         tracks["truth"][side] = _pack_track(rotation, place, project(keypoints, camera), keypoints, **sizes)
-        spot = landmark_places(keypoints) if estimator == "landmarks" else keypoints
+        spot = seen = keypoints
+        if estimator == "landmarks":
+            spot = landmark_places(keypoints)
+            seen = straight_ahead(spot[:, None], project(spot, camera)[:, None], camera)[:, 0]
         turn = rotations.from_rotation_vector(18.0 * noise * rng.normal(size=(*rotation.shape[:2], 3)))
         tracks["raw"][side] = _pack_track(
             rotations.make_continuous(rotations.multiply(rotation, turn)),
             place + noise * rng.normal(size=place.shape) * [0.3, 0.3, 2.0],
             project(spot, camera) + 600.0 * noise * rng.normal(size=(*spot.shape[:2], 2)),
-            spot + noise * rng.normal(size=spot.shape),
+            seen + noise * rng.normal(size=spot.shape),
             **sizes,
         )
     meta = {

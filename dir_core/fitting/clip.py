@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dir_core import rotations
-from dir_core.camera import rays, turn_to_ray
+from dir_core.camera import rays
 from dir_core.clean_up.contact import separate_hands
 from dir_core.clean_up.gaps import Between, cross_long_gaps, rows_to_fit, straight
 from dir_core.clean_up.pose import PLACE_NOISE, steady_position
@@ -24,7 +24,7 @@ from dir_core.conventions import JOINTS, KEYPOINTS, SHAPE_COUNT, Side
 from dir_core.degrees_of_freedom import finger_geometry
 from dir_core.fitting.hand_pose import fit_pose, place_on_rays
 from dir_core.fitting.hand_shape import HandShape, bone_lengths, fit_shape
-from dir_core.fitting.landmark_places import landmark_places
+from dir_core.fitting.landmark_places import in_camera_axes, landmark_places
 from dir_core.fitting.touching_hands import near_times, overlap_share, place_in_picture, settle_depth
 from dir_core.hand_model import HandModel
 from dir_core.landmarks import HandLandmarkTrack
@@ -34,10 +34,14 @@ Array = NDArray[Any]
 LIGHT: Final = Cutoffs(2.5, 2.5, 2.5)
 """For a raw take, which must keep fast motion: clean-up may smooth more, never less."""
 
+PIXEL_NOISE: Final = 0.02
+"""Of the hand: not what pixels jitter, but what bones of the model are longer or shorter."""
+
+LANDMARK_TILT: Final = 0.07
+"""Radians; the network for two hands knows which way a hand faces better than the pixels do."""
+
 _LANDMARK_NOISE = 0.006  # metres, nominal for the smoother
 _PALM = [0, 5, 9, 13, 17]  # key points that move with the wrist
-_PIXEL_NOISE = 0.02  # of the hand: not what pixels jitter, but what bones of the model are longer or shorter
-_LANDMARK_TILT = 0.07  # radians; the network for two hands knows which way a hand faces better than the pixels do
 _STEPS = 4  # more of them move the joints by less than the landmarks err, and make real clips less calm
 _DOUBT = 1  # power of the confidence of what is hidden, on top of its own; on synthetic clips better than 0.5 and 2
 _RUN_UP = 1.0  # seconds around an overlap that the smoother looks at there
@@ -338,16 +342,15 @@ def _fit_track(sighting: Sighting, side: Side, steady: _SteadyTrack, hand: HandS
     track = sighting.tracks[side]
     rows = rows_to_fit(track.observed, sighting.time)
     weight = np.where(track.observed[:, None], trust(track), _GAP_TRUST)[rows]
-    # A network that is shown a crop sees what a camera turned straight at the hand would see.
-    ahead = turn_to_ray(rays(steady.palm[rows, 0], sighting.camera_matrix))
+    landmarks = in_camera_axes(steady.landmarks[rows], steady.palm[rows, 0], sighting.camera_matrix)
     pose = fit_pose(
         finger_geometry(sighting.models[side], hand.shape, hand.scale),
-        hand.landmark_scale * rotations.rotate(ahead[:, None], steady.landmarks[rows]),
+        hand.landmark_scale * landmarks,
         (steady.around + steady.palm)[rows],
         weight,
         sighting.camera_matrix,
-        landmark_tilt=_LANDMARK_TILT,
-        pixel_noise=_PIXEL_NOISE,
+        landmark_tilt=LANDMARK_TILT,
+        pixel_noise=PIXEL_NOISE,
         steps=_STEPS,
     )
     rotation = absent_hand(len(rows), 1.0).rotation

@@ -1,8 +1,11 @@
-"""Where the landmark network puts its key points on the bones of the hand model. numpy only."""
+"""What the landmark network says: where its key points lie on the hand model, and in which axes. numpy only."""
 
 from typing import Any, Final
 
 from numpy.typing import NDArray
+
+from dir_core import rotations
+from dir_core.camera import rays, turn_to_ray
 
 Array = NDArray[Any]
 
@@ -23,3 +26,12 @@ def landmark_places(keypoints: Array) -> Array:
     for place, start, end, share in _LANDMARK_PLACES:
         landmarks[..., place, :] = (1 - share) * keypoints[..., start, :] + share * keypoints[..., end, :]
     return landmarks
+
+
+def in_camera_axes(landmarks: Array, middle: Array, camera_matrix: Array) -> Array:
+    """Landmarks [N, 21, 3] of hands whose middle is seen at pixels [N, 2], turned into the axes of the camera.
+
+    A network that is shown a crop sees what a camera turned straight at the hand would see.
+    """
+    turned: Array = rotations.rotate(turn_to_ray(rays(middle, camera_matrix))[:, None], landmarks)
+    return turned

@@ -16,9 +16,10 @@ from dir_core.conventions import JOINTS, SHAPE_COUNT, SIDES, Side
 from dir_core.degrees_of_freedom import finger_geometry
 from dir_core.errors import OutputError
 from dir_core.estimator import Estimator
-from dir_core.fitting.clip import trust
+from dir_core.fitting.clip import LANDMARK_TILT, PIXEL_NOISE, trust
 from dir_core.fitting.hand_pose import fit_pose
 from dir_core.fitting.hand_shape import bone_lengths, fit_shape
+from dir_core.fitting.landmark_places import in_camera_axes
 from dir_core.fitting.posed_clip import place_wrists, turn_into_camera
 from dir_core.hand_model import HandModel
 from dir_core.landmarks import HandLandmarkTrack, LandmarkClip, PosedClip
@@ -28,7 +29,6 @@ from dir_core.worker.protocol import PreviewClip, PreviewHand, preview_path, wri
 Array = NDArray[Any]
 
 _MEAN = np.zeros(SHAPE_COUNT)
-_PIXEL_NOISE = 0.02  # of the hand, as in the fit of the result
 _STEPS = 2  # half of those of the result: joints are then within some degrees of where they end
 
 
@@ -166,14 +166,16 @@ def _fit_landmarks(
     seen = track.observed
     if seen.any():
         landmarks, weight = track.keypoints_3d[seen].astype(np.float64), trust(track)[seen]
+        pixels = track.keypoints_2d[seen].astype(np.float64)
         size = fit_shape(model, bone_lengths(landmarks, weight), scale * model.length(_MEAN), _MEAN).landmark_scale
         pose = fit_pose(
             finger_geometry(model, _MEAN, scale),
-            size * landmarks,
-            track.keypoints_2d[seen],
+            size * in_camera_axes(landmarks, pixels.mean(axis=1), camera_matrix),
+            pixels,
             weight,
             camera_matrix,
-            pixel_noise=_PIXEL_NOISE,
+            landmark_tilt=LANDMARK_TILT,
+            pixel_noise=PIXEL_NOISE,
             steps=_STEPS,
         )
         rotation[seen], wrist[seen] = pose.rotation, pose.translation
