@@ -27,11 +27,14 @@ from dir_core.fitting.arrow import (
     take_frames,
     turned,
 )
+from dir_core.fitting.hand_shape import weighted_median
 from dir_core.fitting.landmark_places import landmark_places
 
 Array = NDArray[Any]
 
 _PALM = (0, 1, 5, 9, 13, 17)  # wrist, thumb base and the four knuckles move as one
+_FIRST_STEPS = 2  # after which the noise of the pixels is known
+_NOISE_OF_MISS = 3.0  # sigma of the pixels, in their usual distance to the posed hand
 _PLACE_ITERATIONS = 4
 _WORST_FIT = 0.8  # correlation of points and rays that is believed to tell a depth
 _DAMPING = 1e-3
@@ -81,7 +84,8 @@ def fit_pose(
         landmark_noise: sigma of `landmarks` in metres.
         landmark_tilt: sigma in radians of a turn that all landmarks of a frame share: networks know the pose of the
             fingers better than which way the hand faces, while the pixels know that.
-        pixel_noise: sigma of `pixels` as a share of the hand's extent in the image.
+        pixel_noise: sigma of `pixels` as a share of the hand's extent in the image, at least: where the hand meets them
+            badly after the first steps, it is three times the median distance.
         prior: weight of the usual angles; 0 leaves them out.
         steps: at most so many; a frame needs fewer where they no longer matter.
 
@@ -154,14 +158,26 @@ def _fit_block(
         shift=_frames_last(np.mean(landmarks - relative, axis=1)),
         tilt=_frames_last(np.tile([1.0, 0.0, 0.0, 0.0], (len(ray), 1))),
     )
+    extent = np.maximum(np.ptp(ray, axis=1).max(axis=-1), 1e-6)
     seen = Measurements(
         landmarks=_frames_last(landmarks),
         ray=_frames_last(ray),
-        ray_noise=pixel_noise * np.maximum(np.ptp(ray, axis=1).max(axis=-1), 1e-6),
+        ray_noise=pixel_noise * extent,
         trust=_frames_last(weight),
     )
-    pose, keypoints = _descend(problem, seen, pose, steps)
+    first = min(_FIRST_STEPS, steps)
+    pose, keypoints = _descend(problem, seen, pose, first)
+    if steps > first:
+        noise = np.maximum(pixel_noise, _NOISE_OF_MISS * _usual_miss(pose, keypoints, ray, weight, extent))
+        pose, keypoints = _descend(problem, seen._replace(ray_noise=noise * extent), pose, steps - first)
     return pose.wrist.T, pose.position.T, pose.angles.T, keypoints.T
+
+
+def _usual_miss(pose: Pose, keypoints: Array, ray: Array, weight: Array, extent: Array) -> Array:
+    """How far [N] the landmarks of posed hands lie from where they were seen, in hands: the weighted median of each."""
+    placed = landmark_places(keypoints.T) + pose.position.T[:, None]
+    miss = np.linalg.norm(placed[..., :2] / np.maximum(placed[..., 2:], NEAREST) - ray, axis=-1) / extent[:, None]
+    return weighted_median(miss.T, weight.T)
 
 
 def _descend(problem: ArrowProblem, seen: Measurements, pose: Pose, steps: int) -> tuple[Pose, Array]:
