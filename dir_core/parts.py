@@ -19,7 +19,7 @@ from dir_core.take import write_whole
 Array = NDArray[Any]
 
 _SEAL = "seal"  # array that says which part of which request this is
-_FORMAT = 2  # of the parts; a part of another one is foreign
+_FORMAT = 3  # of the parts; a part of another one is foreign
 
 DAMAGE = (
     OSError,

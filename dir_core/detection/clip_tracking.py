@@ -84,7 +84,7 @@ def track_hands(
         else:
             chunk = _follow(islice(coming, _CHUNK), held, tracker, whole.sightings, on_frame)
         for row, sighting in chunk.earlier:
-            whole.sightings[row].append(sighting)
+            _put(whole.sightings[row], sighting)
         whole.extend(chunk)
         for sighting in chain(*chunk.sightings, (each for _, each in chunk.earlier)):
             piece = (sighting.track, sighting.segment)
@@ -130,7 +130,7 @@ def _follow(
     for frame in frames:
         sightings, touching = tracker.follow(frame.image, frame.time)
         past = _Past(held, before, chunk)
-        for new in [each for each in sightings if each.track not in past.last_tracks()]:
+        for new in [each for each in sightings if not each.predicted and each.track not in past.last_seen()]:
             past.add(list(tracker.follow_back(new, past.seen())))
         chunk.extend(_Tracked([frame.time], [frame.index], [touching], [sightings]))
         if on_frame:
@@ -156,9 +156,9 @@ class _Past:
         """Pictures and what was seen in them, the last one first."""
         return ((image, self._row(-back)) for back, image in enumerate(reversed(self.held), start=1))
 
-    def last_tracks(self) -> set[int]:
+    def last_seen(self) -> set[int]:
         """Tracks that were seen in the last frame."""
-        return {each.track for each in self._row(-1)} if self.held else set()
+        return {each.track for each in self._row(-1) if not each.predicted} if self.held else set()
 
     def add(self, found: Sequence[Sighting]) -> None:
         """Note what was seen of a hand in the last frames, the last one first."""
@@ -167,13 +167,25 @@ class _Past:
             if row < 0:
                 self.chunk.earlier.append((row, sighting))
             else:
-                self.chunk.sightings[row].append(sighting)
+                _put(self.chunk.sightings[row], sighting)
 
     def _row(self, row: int) -> list[Sighting]:
         row += len(self.chunk.time)
         if row >= 0:
             return self.chunk.sightings[row]
-        return [*self.before[row], *(sighting for place, sighting in self.chunk.earlier if place == row)]
+        sightings = [*self.before[row]]
+        for place, sighting in self.chunk.earlier:
+            if place == row:
+                _put(sightings, sighting)
+        return sightings
+
+
+def _put(sightings: list[Sighting], seen: Sighting) -> None:
+    """Add what was seen afterwards in a frame, in place of what was only predicted."""
+    predicted = [each for each in sightings if each.predicted]
+    if predicted:
+        sightings.remove(next((each for each in predicted if each.track == seen.track), predicted[0]))
+    sightings.append(seen)
 
 
 def _pass_by(frames: Iterator[Frame], chunk: _Tracked, done: int, on_frame: Callable[[int], None] | None) -> bool:
@@ -197,7 +209,9 @@ def _pack(chunk: _Tracked) -> dict[str, Array]:
         "frame": np.array(chunk.frame, np.int64),
         "touching": np.array(chunk.touching, np.bool_),
         "sighting/row": np.array([row for row, _ in rows], np.int64),
-        "sighting/track": np.array([(each.track, each.segment) for each in found], np.int64).reshape(-1, 2),
+        "sighting/track": np.array([(each.track, each.segment, each.predicted) for each in found], np.int64).reshape(
+            -1, 3
+        ),
         "sighting/values": np.array(values, np.float64),
         "sighting/keypoints_2d": stack_points([each.landmarks.keypoints_2d for each in found], 2),
         "sighting/world": stack_points([each.landmarks.world for each in found], 3),
@@ -209,13 +223,14 @@ def _unpack(part: Mapping[str, Array]) -> _Tracked:
     chunk = _Tracked(
         part["time"].tolist(), part["frame"].tolist(), part["touching"].tolist(), [[] for _ in part["time"]]
     )
-    for index, (row, (track, segment)) in enumerate(
+    for index, (row, (track, segment, predicted)) in enumerate(
         zip(part["sighting/row"].tolist(), part["sighting/track"].tolist(), strict=True)
     ):
         presence, right_score, evidence = part["sighting/values"][index].tolist()
         points, world = part["sighting/keypoints_2d"][index], part["sighting/world"][index]
         landmarks = HandLandmarks(points, world, presence, right_score)
-        sighting = Sighting(track, landmarks, part["sighting/confidence"][index], evidence, segment)
+        confidence = part["sighting/confidence"][index]
+        sighting = Sighting(track, landmarks, confidence, evidence, segment, bool(predicted))
         if row < 0:
             chunk.earlier.append((row, sighting))
         else:

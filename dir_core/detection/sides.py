@@ -36,6 +36,7 @@ class Sighting:
             the sides of both hands were checked.
         segment: part of the clip, the next one wherever hands begin or end to touch. Behind or in each other two
             hands can be exchanged, so that a track can be one hand in one segment and the other in the next.
+        predicted: nothing was seen; what is seen afterwards takes its place.
     """
 
     track: int
@@ -43,6 +44,7 @@ class Sighting:
     confidence: Array
     right_evidence: float
     segment: int = 0
+    predicted: bool = False
 
 
 def label_tracks(seen: list[list[Sighting]], mirrored: bool = False) -> tuple[HandLandmarkTrack, HandLandmarkTrack]:

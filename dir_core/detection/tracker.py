@@ -66,11 +66,12 @@ _RESUME_TIME = 0.4  # seconds after a loss during which a hand near the same pla
 _TOUCH = 0.25
 _PART = 0.35  # hands that touch count as touching until they are this far apart
 _VANISH = 0.6  # a hand that was lost this near to the other one vanished behind or in it
+_MEETING = 3.0  # a free hand that is lost this near to the other one is looked for as if they touched
 _MERGED_TIME = 5.0  # seconds for which it then counts as touching it
 
 # Hands that are near each other, with the networks made for them.
 _LONGEST_HIDDEN = 2.0  # seconds for which a hidden hand is predicted
-_LONGEST_BLIND = 0.3  # seconds for which both are
+_LONGEST_BLIND = 0.3  # seconds for which both are, or one that no hand hides
 _TOUCH_PERIOD = 0.25  # seconds between questions to the locator while hands touch
 _DOUBT_PERIOD = 0.1  # the same while a hand is not seen, or when they have just parted
 _PARTED_TIME = 0.35  # seconds after parting in which the sides are checked
@@ -194,8 +195,8 @@ class HandTracker:
     def follow_back(self, new: Sighting, earlier: Iterable[tuple[Array, list[Sighting]]]) -> Iterator[Sighting]:
         """A hand that has just been found in the frames before, the last one first; ends where it is not sure.
 
-        Hands are often found late: where they touch already, or show the camera their edge. Nothing that the next
-        frame depends on changes.
+        Hands are often found late: where they touch already, part, or show the camera their edge. Nothing that the
+        next frame depends on changes.
 
         Args:
             new: its first sighting.
@@ -207,7 +208,8 @@ class HandTracker:
             side for track, side in zip(self._tracks, self._looks_right(), strict=True) if track.number == new.track
         )
         seen, usual = new.landmarks, apparent_size(new.landmarks)
-        for image, others in earlier:
+        for image, sightings in earlier:
+            others = [each for each in sightings if not each.predicted]
             crop = next_crop_of_size(seen, usual)
             known = len(others) > 1 or any(each.track == new.track for each in others)
             if known or not is_usable(crop, image):
@@ -263,6 +265,11 @@ class HandTracker:
         expected = self._expect(time) if self._two_hands else []
         self._share = self._near_share(expected) if self._two_hands else 0.0
         kept = self._follow_near(image, time, expected) if self._share > 0 else self._follow_free(image, time)
+        one_lost = self._two_hands and self._share == 0 and len(kept) == 1 < len(self._tracks)
+        if one_lost and gap(self._tracks[0].seen, self._tracks[1].seen) < _MEETING:
+            self._share = 1.0
+            self._losses = [loss for loss in self._losses if loss.time < time]
+            kept = self._follow_near(image, time, expected)
         if len(self._tracks) == 2 and len(kept) == 1:
             vanished = gap(self._tracks[0].seen, self._tracks[1].seen) < _VANISH
             self._merged_since = time if vanished else None
@@ -424,7 +431,9 @@ class HandTracker:
         """The track of a hand that was not seen; None when it was not seen for too long."""
         since = time if track.hidden_since is None else track.hidden_since
         blind_since = time if partner.hidden_since is None else max(since, partner.hidden_since)
-        if time - since > _LONGEST_HIDDEN or time - blind_since > _LONGEST_BLIND:
+        behind = closeness(track.seen, partner.seen) > 0  # else nothing hides it
+        longest = _LONGEST_HIDDEN if behind else _LONGEST_BLIND
+        if time - since > longest or time - blind_since > _LONGEST_BLIND:
             return None
         velocity, riding, hid = track.velocity, track.rides, track.hid
         if track.hidden_since is None:
@@ -434,7 +443,7 @@ class HandTracker:
                 velocity = (velocity[0] - partner.velocity[0], velocity[1] - partner.velocity[1])
         moved = (partner.seen, partner_now) if riding else None
         seen, velocity = hide(track.seen, velocity, moved, time - self._now)
-        if partner.hidden_since is None:
+        if behind and partner.hidden_since is None:
             seen = keep_behind(seen, partner_now)
         crop = next_crop(seen)
         return replace(
@@ -497,7 +506,18 @@ class HandTracker:
                     exchanged = self._look_exchanged(image, hand, palms, seen, right)
                     if exchanged:
                         return exchanged
+        for hand in (0, 1):
+            if found[1 - hand] is not seen[1 - hand] and doubted[hand]:
+                found[hand] = self._look_where_other_was(image, hand, seen, found[1 - hand], right[hand])
         return found
+
+    def _look_where_other_was(
+        self, image: Array, hand: int, seen: list[HandLandmarks], other: HandLandmarks, right: bool
+    ) -> HandLandmarks:
+        """What is seen of a doubted hand where the other one was looked for, which has just been found elsewhere."""
+        again = self._look.told(image, next_crop(seen[1 - hand]), right)
+        better = trust(again, right) > max(FOUND_TRUST, trust(seen[hand], right))
+        return again if better and not is_over(again, other) else seen[hand]
 
     def _look_exchanged(
         self, image: Array, hand: int, palms: list[Palm], seen: list[HandLandmarks], right: list[bool]
@@ -746,7 +766,8 @@ class HandTracker:
             track.evidence += evidence
             track.untold = 0.0
             confidence = self._confidence(track.seen, size, touching=touching)
-            sightings.append(Sighting(track.number, track.seen, confidence, evidence, self._segment))
+            predicted = track.hidden_since is not None
+            sightings.append(Sighting(track.number, track.seen, confidence, evidence, self._segment, predicted))
         return sightings
 
     def _confidence(self, seen: HandLandmarks, size: tuple[int, int], *, touching: bool) -> Array:

@@ -1,6 +1,7 @@
 """Which hand is which over a clip: real footage, mirrored, hands slid over each other, made-up tracks."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from dir_core.conventions import SIDES, Side
+from dir_core.detection import clip_tracking
 from dir_core.detection.clip_tracking import track_hands
 from dir_core.detection.crop import Crop
 from dir_core.detection.landmark_network import HandLandmarks
@@ -533,3 +535,17 @@ def test_other_frames_than_those_of_the_parts_are_refused(troubled: list[Frame],
         with HandTracker() as tracker, pytest.raises(FootageError, match="capture again"):
             track_hands(other, tracker, None, parts)
         assert not (tmp_path / "parts").exists()
+
+
+def test_what_is_seen_afterwards_takes_the_place_of_what_was_predicted() -> None:
+    partner, lost = sighting(0, 0.9, 100.0), replace(sighting(1, 0.1, 200.0), predicted=True)
+    again, other = sighting(2, 0.1, 300.0), replace(sighting(3, 0.1, 400.0), predicted=True)
+    row = [partner, lost]
+    clip_tracking._put(row, again)
+    assert row == [partner, again]
+    row = [other, lost]
+    clip_tracking._put(row, replace(again, track=1))
+    assert [each.track for each in row] == [3, 1]
+    row = [partner]
+    clip_tracking._put(row, again)
+    assert row == [partner, again]
