@@ -7,7 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from dir_core.detection.crop import Crop, whole_picture
-from dir_core.detection.hand_distances import is_covered, is_usable, next_crop
+from dir_core.detection.hand_distances import is_covered, is_over, is_usable, next_crop
 from dir_core.detection.hidden_hands import is_elsewhere, trust
 from dir_core.detection.landmark_network import HandLandmarks, LandmarkNetwork, TwoHandLandmarkNetwork
 from dir_core.detection.locator import HandLocator, LocatedHands
@@ -21,6 +21,7 @@ FOUND_TRUST = 0.3  # from it on a hand that was not seen is found elsewhere
 _TRUST_ALONE = 0.25  # for hands that only the network for two hands sees
 _BETTER_TRUST = 0.03  # how much more it must be trusted in another crop
 _MOST_PALMS = 4  # that are looked at for a hand that is not seen
+_SURE_FREE, _SURE_SIDE = 0.7, 0.9  # presence and handedness, where the untouched network alone is reason enough
 _NOT_AGAINST = 0.2  # handedness of the untouched network that does not speak against a side
 
 
@@ -97,13 +98,12 @@ class HandLooker:
     def is_hand(self, image: Array, seen: HandLandmarks, right: bool | None = None) -> bool:
         """Whether the untouched network, which has seen more than drawings, sees a hand there, and of no other side."""
         looked = self.at(image, next_crop(seen))
-        agreement = 1.0 if right is None else looked.right_score if right else 1.0 - looked.right_score
-        return looked.presence >= SURE_PRESENCE and agreement >= _NOT_AGAINST
+        return looked.presence >= SURE_PRESENCE and (right is None or _agreement(looked, right) >= _NOT_AGAINST)
 
     def at_palms(
         self, image: Array, palms: list[Palm], seen: HandLandmarks, other: HandLandmarks, right: bool
     ) -> HandLandmarks:
-        """What is seen of a hand that cannot be believed where palms are elsewhere."""
+        """What is seen of a hand that cannot be believed where palms are elsewhere; also by the untouched network."""
         best, least = seen, FOUND_TRUST  # what was not believed may be trusted more: it lies on the other hand
         elsewhere = [palm for palm in palms if is_usable(palm.crop, image) and is_elsewhere(palm, seen, other)]
         for place, palm in enumerate(elsewhere[:_MOST_PALMS]):
@@ -113,7 +113,15 @@ class HandLooker:
                 trusted = trust(again, right)
                 if trusted > least and self.is_hand(image, again, right):
                     best, least = again, trusted
+                elif best is seen:
+                    free = self.at(image, next_crop(again))
+                    surely = _agreement(free, right) >= _SURE_SIDE and free.presence >= _SURE_FREE
+                    best = free if surely and not is_over(free, other) else best
         return best
+
+
+def _agreement(seen: HandLandmarks, right: bool) -> float:
+    return seen.right_score if right else 1.0 - seen.right_score
 
 
 def is_sure(seen: HandLandmarks, right: bool) -> bool:
