@@ -207,6 +207,7 @@ class HandTracker:
         right = next(
             side for track, side in zip(self._tracks, self._looks_right(), strict=True) if track.number == new.track
         )
+        sides = [right, not right]  # of a newcomer that is not known yet
         seen, usual = new.landmarks, apparent_size(new.landmarks)
         for image, sightings in earlier:
             others = [each for each in sightings if not each.predicted]
@@ -214,9 +215,13 @@ class HandTracker:
             known = len(others) > 1 or any(each.track == new.track for each in others)
             if known or not is_usable(crop, image):
                 return
-            found = self._look.told(image, crop, right)
+            answers = ((side, self._look.told(image, crop, side)) for side in sides)
+            right, found = next((each for each in answers if is_sure(each[1], each[0])), (right, None))
+            if found is None:
+                return
+            sides = [right]
             taken = any(is_same_place(found, each.landmarks) or is_over(found, each.landmarks) for each in others)
-            if taken or not is_sure(found, right) or apart(found, seen) > _BACK_STEP:
+            if taken or apart(found, seen) > _BACK_STEP:
                 return
             share = max((closeness(found, each.landmarks) for each in others), default=0.0)
             if share < 1:

@@ -528,7 +528,8 @@ def _person(hands: TwoHands, body: Body, skin: Colour, limbs: list[_Limb], fille
         (head + [0.0, 0.02, -0.088], (0.012, 0.02, 0.016), skin),
         (head + [0.0, 0.055, -0.078], (0.024, 0.007, 0.008), (0.6 * skin[0], 0.35 * skin[1], 0.35 * skin[2])),
     )
-    lumps = tuple(lump for lump in lumps if _in_picture(hands, *lump[:2]))
+    if len(hands) == 1:  # frames of a clip have the same faces
+        lumps = tuple(lump for lump in lumps if _in_picture(hands, *lump[:2]))
     if not lumps:
         return np.zeros((0, WIDTH), np.float32), np.zeros((0, 3), np.int32)
     centres, sizes, colours = (np.array(values, np.float32)[:, None] for values in zip(*lumps, strict=True))
