@@ -40,12 +40,19 @@ class HandLooker:
         if two_hands:
             self._near_networks = [TwoHandLandmarkNetwork(threads=1) for _ in self._networks]
             self._locator = HandLocator(threads=threads)
-        self._all_palms: tuple[Array, list[Palm]] | None = None  # a picture and the palms in the whole of it
+        self._image: Array | None = None  # the present picture,
+        self._all_palms: list[Palm] | None = None  # the palms in the whole of it,
+        self._told: dict[tuple[Crop, bool], HandLandmarks] = {}  # and what was said about its crops
+        self._seen: dict[Crop, HandLandmarks] = {}
 
     def close(self) -> None:
         """End the thread of the second network."""
         if self._beside:
             self._beside.shutdown()
+
+    def forget(self) -> None:
+        """Forget what was said about a picture: another one comes, maybe in the same array."""
+        self._image, self._all_palms, self._told, self._seen = None, None, {}, {}
 
     def palms(self, image: Array, outer: Crop) -> list[Palm]:
         """Palms in a square of the picture."""
@@ -53,9 +60,10 @@ class HandLooker:
 
     def all_palms(self, image: Array) -> list[Palm]:
         """Palms in the whole picture, asked once a frame."""
-        if self._all_palms is None or self._all_palms[0] is not image:
-            self._all_palms = image, self.palms(image, whole_picture((image.shape[1], image.shape[0])))
-        return self._all_palms[1]
+        self._turn_to(image)
+        if self._all_palms is None:
+            self._all_palms = self.palms(image, whole_picture((image.shape[1], image.shape[0])))
+        return self._all_palms
 
     def sides(self, image: Array, outer: Crop) -> LocatedHands:
         """Both hands by side in a square of the picture."""
@@ -63,11 +71,17 @@ class HandLooker:
 
     def at(self, image: Array, crop: Crop) -> HandLandmarks:
         """What the untouched network sees in a crop."""
-        return self._networks[0].locate(image, crop)
+        self._turn_to(image)
+        if crop not in self._seen:
+            self._seen[crop] = self._networks[0].locate(image, crop)
+        return self._seen[crop]
 
     def told(self, image: Array, crop: Crop, right: bool) -> HandLandmarks:
         """What the network for two hands sees of a hand in a crop."""
-        return self._near_networks[0].locate(image, crop, right)
+        self._turn_to(image)
+        if (crop, right) not in self._told:
+            self._told[crop, right] = self._near_networks[0].locate(image, crop, right)
+        return self._told[crop, right]
 
     def at_both(self, image: Array, crops: list[Crop]) -> list[HandLandmarks]:
         """`at` for at most two crops."""
@@ -77,6 +91,11 @@ class HandLooker:
         """`told` for at most two crops."""
         questions = [(image, crop, side) for crop, side in zip(crops, right, strict=True)]
         return self._side_by_side([network.locate for network in self._near_networks], questions)
+
+    def _turn_to(self, image: Array) -> None:
+        if self._image is not image:
+            self.forget()
+            self._image = image
 
     def _side_by_side(self, locate: list[Callable[..., HandLandmarks]], questions: list[Any]) -> list[HandLandmarks]:
         """Answers to at most two questions, the second one meanwhile by the second network where there is one."""

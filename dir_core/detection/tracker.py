@@ -170,6 +170,7 @@ class HandTracker:
             time: seconds, larger than at the last call.
         """
         size = (image.shape[1], image.shape[0])
+        self._look.forget()
         self._begun = time if self._begun is None else self._begun
         self._continue_tracks(image, time)
         if len(self._tracks) < 2:
