@@ -432,7 +432,7 @@ def troubled() -> list[Frame]:
     frames = []
     for frame in read(DEMO, 2.3):
         image = frame.image.copy()
-        if 18 <= frame.index < 24:
+        if 18 <= frame.index < 32:
             image[:] = 0
         if 36 <= frame.index < 50:
             image[:, image.shape[1] // 2 :] = 0
