@@ -34,7 +34,7 @@ Array = NDArray[Any]
 
 _PALM = (0, 1, 5, 9, 13, 17)  # wrist, thumb base and the four knuckles move as one
 _FIRST_STEPS = 2  # after which the noise of the pixels is known
-_NOISE_OF_MISS = 3.0  # sigma of the pixels, in their usual distance to the posed hand
+_NOISE_OF_MISS = 2.0  # sigma of the pixels, in their usual distance to the posed hand
 _PLACE_ITERATIONS = 4
 _WORST_FIT = 0.8  # correlation of points and rays that is believed to tell a depth
 _DAMPING = 1e-3
@@ -85,7 +85,7 @@ def fit_pose(
         landmark_tilt: sigma in radians of a turn that all landmarks of a frame share: networks know the pose of the
             fingers better than which way the hand faces, while the pixels know that.
         pixel_noise: sigma of `pixels` as a share of the hand's extent in the image, at least: where the hand meets them
-            badly after the first steps, it is three times the median distance.
+            badly after the first steps, it is twice the median distance.
         prior: weight of the usual angles; 0 leaves them out.
         steps: at most so many; a frame needs fewer where they no longer matter.
 
