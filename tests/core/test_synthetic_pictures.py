@@ -1,12 +1,16 @@
 """Folders of drawn pictures: whoever draws them, and however many share the work."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 from dir_core.errors import RendererError, SettingsError
+from dir_core.evaluation.touching import CLIPS
 from dir_core.hand_model import open_hand_models
+from dir_core.training.looks import sample_look
+from dir_core.training.motion import sample_clip
+from dir_core.training.surfaces import build_scene
 from dir_core.training.synthetic import PICTURES_OF_HANDS, Pictures, Series, load_pictures, write_pictures
 
 SERIES = Series(open_hand_models(), "wide", seed=6)
@@ -45,3 +49,15 @@ def test_pictures_in_a_row_are_of_one_kind_and_seen_otherwise(folder):
 def test_a_folder_of_other_pictures_is_left_alone(folder):
     with pytest.raises(SettingsError, match="other settings"):
         write_pictures(folder, SERIES, COUNT + 1)
+
+
+def test_frames_of_a_clip_have_the_same_faces_though_its_person_moves_out_of_the_picture():
+    """Or what moves while the shutter is open could not be put in between."""
+    clip = CLIPS[0]  # apart, from a webcam
+    hands = sample_clip(np.random.default_rng(clip.seed), SERIES.models, clip.kind, clip.view, 2.5, 30.0, (640, 480))
+    look = sample_look(np.random.default_rng(clip.seed), hands.view, skin=clip.skin)
+    near = replace(hands, camera_matrix=hands.camera_matrix * [[2.0], [2.0], [1.0]])  # a longer lens cuts the trunk off
+    for shown in (hands, near):
+        scenes = [build_scene(shown, frame, SERIES.models, look) for frame in range(0, len(hands), 10)]
+        assert len({len(scene.vertices) for scene in scenes}) == 1
+        assert all(np.array_equal(scene.faces, scenes[0].faces) for scene in scenes)
