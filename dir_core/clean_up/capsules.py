@@ -110,18 +110,23 @@ def _fit_capsules(model: HandModel, components: tuple[float, ...], scale: float)
 
 def place_capsules(capsules: HandCapsules, rotation: Array, translation: Array) -> PlacedHand:
     """The hand with rotations [N, 16, 4] and wrist positions [N, 3]."""
-    offsets = capsules.geometry.offsets
     wrist = rotations.to_matrix(rotation[:, 0])
     turns = rotations.to_matrix(rotation[:, np.array(FINGER_JOINTS)])
     turns[:, :, 0] = wrist[:, None] @ turns[:, :, 0]
     for rank in (1, 2):
         turns[:, :, rank] = turns[:, :, rank - 1] @ turns[:, :, rank]
+    return place_turned(capsules, wrist, turns, translation)
+
+
+def place_turned(capsules: HandCapsules, wrist: Array, turns: Array, translation: Array) -> PlacedHand:
+    """The hand with rotations of the wrist [N, 3, 3] and of the finger bones [N, 5, 3, 3, 3] in camera axes."""
+    offsets = capsules.geometry.offsets
     # Both ends of every capsule and the end of its bone, turned together.
     bones = np.concatenate([capsules.ends[:BONES].reshape(5, 3, 2, 3), offsets[:, 1:, None]], axis=2)
     turned = bones @ turns.swapaxes(-1, -2)
     first = translation[:, None] + offsets[:, 0] @ wrist.swapaxes(1, 2)
     places = np.cumsum(np.concatenate([first[:, :, None], turned[:, :, :, 2]], axis=2), axis=2)
-    ends = np.empty((len(rotation), COUNT, 2, 3))
+    ends = np.empty((len(turns), COUNT, 2, 3))
     ends[:, :BONES] = (places[:, :, :3, None] + turned[:, :, :, :2]).reshape(-1, BONES, 2, 3)
     ends[:, BONES:] = translation[:, None, None] + capsules.ends[BONES:] @ wrist[:, None].swapaxes(-1, -2)
     return PlacedHand(translation=translation, wrist=wrist, turns=turns, places=places, ends=ends)

@@ -23,7 +23,7 @@ Array = NDArray[Any]
 _TRACK_NAMES = tuple(each.name for each in fields(HandLandmarkTrack))
 
 _CHUNK = 32  # frames that are kept together: about a second of work is all that a stopped capture loses
-_HELD_BYTES = 128 * 2**20  # of the chunk's last pictures, in which a hand that is found late is followed back
+_HELD_BYTES = 128 * 2**20  # of the last pictures, in which a hand that is found late is followed back
 
 
 @dataclass(frozen=True, eq=False)

@@ -59,6 +59,11 @@ def is_same_place(a: HandLandmarks, b: HandLandmarks) -> bool:
     return apart(a, b) < _SAME_POINTS
 
 
+def is_on(seen: HandLandmarks, *others: HandLandmarks) -> bool:
+    """Whether a skeleton lies on or over one of others."""
+    return any(is_same_place(seen, other) or is_over(seen, other) for other in others)
+
+
 def is_same_hand(a: HandLandmarks, b: HandLandmarks) -> bool:
     """Whether two skeletons lie on one hand: point on point, or one over the other with the same handedness."""
     if is_same_place(a, b):

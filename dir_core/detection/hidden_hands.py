@@ -189,8 +189,7 @@ def _carried(seen: HandLandmarks, before: HandLandmarks, now: HandLandmarks) -> 
 
 def trust(seen: HandLandmarks, right: bool) -> float:
     """0..1, how far an answer about a hand that looks like a right one (or a left one) is to be believed."""
-    agreement = seen.right_score if right else 1.0 - seen.right_score
-    return float(seen.confidence.mean()) * min(seen.presence, 1.0) * min(2.0 * agreement, 1.0)
+    return float(seen.confidence.mean()) * min(seen.presence, 1.0) * min(2.0 * seen.agreement(right), 1.0)
 
 
 def believe(

@@ -42,6 +42,10 @@ class HandLandmarks:
     right_score: float
     confidence: Array = field(default_factory=lambda: np.ones(21, np.float32))
 
+    def agreement(self, right: bool) -> float:
+        """0..1, how much it looks like a right one, or like a left one."""
+        return self.right_score if right else 1.0 - self.right_score
+
 
 class LandmarkNetwork:
     """The landmark network on the CPU through LiteRT. One instance must not be used by two threads at once."""

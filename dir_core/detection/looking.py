@@ -83,6 +83,11 @@ class HandLooker:
             self._told[crop, right] = self._near_networks[0].locate(image, crop, right)
         return self._told[crop, right]
 
+    def told_twice(self, image: Array, crop: Crop, right: bool) -> HandLandmarks:
+        """`told`, or what is seen around that answer if it is trusted more: palms seen edge-on turn the crop."""
+        seen = self.told(image, crop, right)
+        return self.better(image, [next_crop(seen)], seen, right)
+
     def at_both(self, image: Array, crops: list[Crop]) -> list[HandLandmarks]:
         """`at` for at most two crops."""
         return self._side_by_side([network.locate for network in self._networks], [(image, crop) for crop in crops])
@@ -117,7 +122,7 @@ class HandLooker:
     def is_hand(self, image: Array, seen: HandLandmarks, right: bool | None = None) -> bool:
         """Whether the untouched network, which has seen more than drawings, sees a hand there, and of no other side."""
         looked = self.at(image, next_crop(seen))
-        return looked.presence >= SURE_PRESENCE and (right is None or _agreement(looked, right) >= _NOT_AGAINST)
+        return looked.presence >= SURE_PRESENCE and (right is None or looked.agreement(right) >= _NOT_AGAINST)
 
     def at_palms(
         self, image: Array, palms: list[Palm], seen: HandLandmarks, other: HandLandmarks, right: bool
@@ -127,20 +132,15 @@ class HandLooker:
         elsewhere = [palm for palm in palms if is_usable(palm.crop, image) and is_elsewhere(palm, seen, other)]
         for place, palm in enumerate(elsewhere[:_MOST_PALMS]):
             if not any(is_covered(palm.crop, before.crop) for before in elsewhere[:place]):
-                again = self.told(image, palm.crop, right)
-                again = self.better(image, [next_crop(again)], again, right)  # palms seen edge-on turn the crop
+                again = self.told_twice(image, palm.crop, right)
                 trusted = trust(again, right)
                 if trusted > least and self.is_hand(image, again, right):
                     best, least = again, trusted
                 elif best is seen:
                     free = self.at(image, next_crop(again))
-                    surely = _agreement(free, right) >= _SURE_SIDE and free.presence >= _SURE_FREE
+                    surely = free.agreement(right) >= _SURE_SIDE and free.presence >= _SURE_FREE
                     best = free if surely and not is_over(free, other) else best
         return best
-
-
-def _agreement(seen: HandLandmarks, right: bool) -> float:
-    return seen.right_score if right else 1.0 - seen.right_score
 
 
 def is_sure(seen: HandLandmarks, right: bool) -> bool:

@@ -153,5 +153,5 @@ def _write(hand: HandLandmarkTrack, frames: Array, found: list[Sighting], trust:
 
 def _side_trust(seen: HandLandmarks, right: bool, mirrored: bool) -> float:
     """Factor on the confidence: 1 where the handedness agrees with the side, less where it speaks against it."""
-    agreement = seen.right_score if right != mirrored else 1.0 - seen.right_score
-    return _WRONG_SIDE_CONFIDENCE + (1.0 - _WRONG_SIDE_CONFIDENCE) * min(max(agreement, 0.0), 1.0)
+    agreement = min(max(seen.agreement(right != mirrored), 0.0), 1.0)
+    return _WRONG_SIDE_CONFIDENCE + (1.0 - _WRONG_SIDE_CONFIDENCE) * agreement

@@ -17,6 +17,7 @@ from dir_core.detection.hand_distances import (
     gap,
     is_covered,
     is_near,
+    is_on,
     is_over,
     is_same_hand,
     is_same_place,
@@ -221,8 +222,7 @@ class HandTracker:
             if found is None:
                 return
             sides = [right]
-            taken = any(is_same_place(found, each.landmarks) or is_over(found, each.landmarks) for each in others)
-            if taken or apart(found, seen) > _BACK_STEP:
+            if is_on(found, *(each.landmarks for each in others)) or apart(found, seen) > _BACK_STEP:
                 return
             share = max((closeness(found, each.landmarks) for each in others), default=0.0)
             if share < 1:
@@ -296,8 +296,7 @@ class HandTracker:
             landmarks = self._look_again(image, track, first) if doubted in (1, 2, 3) or doubted % 4 == 1 else first
             if landmarks.presence < _MIN_PRESENCE and self._two_hands:
                 crop = next_crop_of_size(track.seen, track.size or apparent_size(track.seen))
-                near = self._look.told(image, crop, right)
-                near = self._look.better(image, [next_crop(near)], near, right)
+                near = self._look.told_twice(image, crop, right)
                 # It was told the side, so what it says about that is no evidence.
                 landmarks = replace(near, right_score=0.5) if is_sure(near, right) else landmarks
             if landmarks.presence < _MIN_PRESENCE or not is_usable(next_crop(landmarks), image):
@@ -565,8 +564,7 @@ class HandTracker:
                 track.crop, x=x - share * (partner.crop.x - other_x), y=y - share * (partner.crop.y - other_y)
             )
             if is_usable(crop, image):
-                again = self._look.told(image, crop, right)
-                again = self._look.better(image, [next_crop(again)], again, right)
+                again = self._look.told_twice(image, crop, right)
                 if (
                     trust(again, right) > least
                     and not is_over(again, other)
@@ -714,7 +712,7 @@ class HandTracker:
                 continue
             seen = self._look.told(image, palm.crop, right)
             crop = next_crop(seen)
-            new = not any(is_same_place(seen, track.seen) or is_over(seen, track.seen) for track in self._tracks)
+            new = not is_on(seen, *(track.seen for track in self._tracks))
             if new and is_sure(seen, right) and is_usable(crop, image) and self._look.is_hand(image, seen):
                 self._begin(crop, seen, time, _LOCATOR_EVIDENCE * (1.0 if right != self.mirrored else -1.0))
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dir_core.clean_up.capsules import BONES, FINGER, RANK, HandCapsules, PlacedHand, fit_capsules
+from dir_core.clean_up.capsules import BONES, FINGER, RANK, HandCapsules, PlacedHand, fit_capsules, place_turned
 from dir_core.conventions import SHAPE_COUNT, SIDES, Side
 from dir_core.degrees_of_freedom import HIGHEST, LOWEST, FingerGeometry, finger_geometry
 from dir_core.hand_model import HandModel
@@ -120,16 +120,7 @@ def place_hand(body: Body, side: int, angles: Array, turn: Array, place: Array) 
     turns[:, :, 0] = turn[:, None] @ (hinges[:, :, 0] @ hinges[:, :, 1] @ hinges[:, :, 2])
     turns[:, :, 1] = turns[:, :, 0] @ hinges[:, :, 3]
     turns[:, :, 2] = turns[:, :, 1] @ hinges[:, :, 4]
-    # Both ends of every capsule and the end of its bone, turned together.
-    offsets = hand.geometry.offsets
-    bones = np.concatenate([hand.ends[:BONES].reshape(5, 3, 2, 3), offsets[:, 1:, None]], axis=2)
-    turned = bones @ turns.swapaxes(-1, -2)
-    upright = turn.swapaxes(-1, -2)
-    first = place[:, None] + offsets[:, 0] @ upright
-    places = np.cumsum(np.concatenate([first[:, :, None], turned[:, :, :, 2]], axis=2), axis=2)
-    fingers = (places[:, :, :3, None] + turned[:, :, :, :2]).reshape(-1, BONES, 2, 3)
-    palm = (place[:, None] + hand.ends[BONES:].reshape(-1, 3) @ upright).reshape(len(place), -1, 2, 3)
-    return PlacedHand(place, turn, turns, places, np.concatenate([fingers, palm], axis=1))
+    return place_turned(hand, turn, turns, place)
 
 
 def _hinges(body: Body, side: int, angles: Array) -> Array:

@@ -94,21 +94,6 @@ class Camera:
         return Camera(self.turn[rows], self.place[rows], self.field_of_view[rows])
 
 
-def sample_still(  # noqa: PLR0917 - what may be asked of a picture
-    rng: np.random.Generator,
-    models: Mapping[Side, HandModel],
-    kind: Kind | None = None,
-    view: View | None = None,
-    framing: Framing = "close",
-    size: int = 288,
-) -> TwoHands:
-    """One frame of two hands in a square picture of `size` pixels.
-
-    "close": hands fill most of the picture, as in a crop; "wide": the whole scene, hands anywhere in it.
-    """
-    return photograph(rng, sample_hands(rng, models, kind, view), framing, size)
-
-
 @dataclass(frozen=True, eq=False)
 class Scene:
     """N scenes of two hands, their elbows [N, 2, 3] in body axes, wrist bends [N, 2, 2] and their cameras."""
@@ -177,7 +162,10 @@ def see_again(rng: np.random.Generator, hands: PosedHands) -> PosedHands:
 
 
 def photograph(rng: np.random.Generator, hands: PosedHands, framing: Framing, size: int) -> TwoHands:
-    """The hands as their camera sees them in a square picture of `size` pixels."""
+    """The hands as their camera sees them in a square picture of `size` pixels.
+
+    "close": hands fill most of the picture, as in a crop; "wide": the whole scene, hands anywhere in it.
+    """
     body, scene = hands.body, hands.scene
     return TwoHands(
         kind=hands.kind,

@@ -46,7 +46,7 @@ class Series:
 
     Attributes:
         models: both hands.
-        framing: hands that fill the picture, or a scene with hands in it; see `sample_still`.
+        framing: hands that fill the picture, or a scene with hands in it; see `photograph`.
         seed: of all of them.
         kind: of all of them, None for all kinds.
     """

@@ -117,13 +117,14 @@ class Stage:
         return LocatedHands(left, right, (() if left is None else (left,), () if right is None else (right,)))
 
 
+def network(**methods: Any) -> Callable[..., Any]:
+    """What makes a network with these methods."""
+    return lambda threads=1: type("Network", (), {name: staticmethod(each) for name, each in methods.items()})()
+
+
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     made = Stage(lambda _: (Pose(0, 0), Pose(0, 0)), [])
-
-    def network(**methods: Any) -> Callable[..., Any]:
-        return lambda threads=1: type("Network", (), {name: staticmethod(each) for name, each in methods.items()})()
-
     monkeypatch.setattr(looking, "LandmarkNetwork", network(locate=made.locate_free))
     monkeypatch.setattr(looking, "TwoHandLandmarkNetwork", network(locate=made.locate_near))
     monkeypatch.setattr(looking, "PalmDetector", network(detect=made.detect))
@@ -257,9 +258,6 @@ def test_hands_that_were_exchanged_are_told_by_a_network_that_disagrees(
     def free(image: np.ndarray, crop: Crop) -> HandLandmarks:
         seen = stage.locate_free(image, crop)
         return seen if image[0, 0, 0] < 0.9 * RATE else replace(seen, right_score=0.5)
-
-    def network(**methods: Any) -> Callable[..., Any]:
-        return lambda threads=1: type("Network", (), {name: staticmethod(each) for name, each in methods.items()})()
 
     def detect(image: np.ndarray, outer: Crop) -> list[Palm]:
         return stage.detect(image, outer) if palms or image[0, 0, 0] < 0.9 * RATE else []

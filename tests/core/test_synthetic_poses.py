@@ -21,12 +21,24 @@ from dir_core.training.contacts import (
 )
 from dir_core.training.motion import sample_clip
 from dir_core.training.poses import HELD_BACK, MODES, sample_fingers
-from dir_core.training.scenes import LARGEST_DEVIATION, LARGEST_FLEXION, TOUCHING, hand_turn, sample_still
+from dir_core.training.scenes import (
+    LARGEST_DEVIATION,
+    LARGEST_FLEXION,
+    TOUCHING,
+    Framing,
+    hand_turn,
+    photograph,
+    sample_hands,
+)
 from dir_core.training.two_hands import Kind, TwoHands, View
 
 KINDS = get_args(Kind)
 VIEWS = get_args(View)
 MIRROR = np.array([-1.0, 1.0, 1.0])
+
+
+def sample_still(rng, models, kind=None, view=None, framing: Framing = "close") -> TwoHands:
+    return photograph(rng, sample_hands(rng, models, kind, view), framing, 288)
 
 
 @pytest.fixture(scope="module")
