@@ -33,7 +33,7 @@ from blender_assets.build_hand_model import (
     write_hands,
 )
 from dir_core.conventions import FINGERS, JOINTS, Side
-from dir_core.hand_model import open_hand_models
+from dir_core.hand_model import bone_directions, flexion_axes, open_hand_models
 
 Array = NDArray[Any]
 
@@ -50,9 +50,11 @@ TARGETS = {
 THUMB = JOINTS.index("thumb1")
 FINGERWARDS = np.array([-1.0, 0.0, 0.0])
 # MakeHuman's cubes mark where fingers leave the hand; the joints of the open hand, and of the landmark network, which
-# sees free hands of this mesh so, are the pivots: nearer to the wrist, metres.
+# sees free hands of this mesh so, are the pivots: nearer to the wrist, metres. The thumb's middle joint is its knuckle,
+# further out: of metacarpal and next bone the first one has 0.594 (means of Buryanov and Shotuk 2010, table 1).
 KNUCKLES_BACK = 0.008
 THUMB_BACK = 0.014
+THUMB_KNUCKLE_OUT = 0.006
 FOREARM = ("lowerarm01.R", "lowerarm02.R")
 
 
@@ -140,7 +142,10 @@ def straighten(body: Body, bone_weights: dict[str, list[tuple[int, float]]]) -> 
     tips = {first: (tip - body.place("hand")) @ axes.T for first, tip in tips.items()}
     for first in tips:
         joints[first] -= (THUMB_BACK if first == THUMB else KNUCKLES_BACK) * FINGERWARDS
+    joints[THUMB + 1] += THUMB_KNUCKLE_OUT * unit(joints[THUMB + 2] - joints[THUMB + 1])
     vertices = (body.vertices - body.place("hand")) @ axes.T
+    triangles = np.concatenate([body.quads[:, [0, 1, 2]], body.quads[:, [0, 2, 3]]])
+    joints, tips = centre_joints(joints, tips, vertices[triangles])
     elbow = (body.place("elbow") - body.place("hand")) @ axes.T
 
     weights, forearm = merge_weights(bone_weights, len(vertices))
@@ -160,11 +165,53 @@ def straighten(body: Body, bone_weights: dict[str, list[tuple[int, float]]]) -> 
     straight_arm = vertices @ shortest_turn(unit(elbow), -FINGERWARDS).T
     moved += forearm[:, None] * (straight_arm - vertices)
 
-    triangles = np.concatenate([body.quads[:, [0, 1, 2]], body.quads[:, [0, 2, 3]]])
     uv_triangles = np.concatenate([body.uv_quads[:, [0, 1, 2]], body.uv_quads[:, [0, 2, 3]]])
     # The body hangs down beside the hand: only the arm's own faces may be within reach of the cut.
     mine = (weights[:, 1:].sum(axis=1) + forearm + on_wrist(bone_weights, len(vertices)) > 0)[triangles].all(axis=1)
     return Mesh(moved, triangles[mine], body.uv, uv_triangles[mine], weights, flat)
+
+
+def centre_joints(joints: Array, tips: dict[int, Array], corners: Array) -> tuple[Array, dict[int, Array]]:
+    """Finger joints moved between palm and back to where the open hand has them; the tips go with the last joints.
+
+    MakeHuman's cubes lie close under the back of the fingers: they are handles, not the middles of joints.
+
+    Args:
+        joints: [16, 3] metres.
+        tips: [3] of every finger by its first joint.
+        corners: [F, 3, 3] of the skin's triangles.
+    """
+    model = open_hand_models()["right"]
+    wanted = palm_shares(model.rest_joints(), model.template[list(model.tip_vertices)], model.template[model.faces])[0]
+    order = [JOINTS.index(f"{finger}1") for finger in FINGERS]
+    share, back, thickness = palm_shares(joints, np.array([tips[first] for first in order]), corners)
+    moved = joints.copy()
+    moved[1:] += ((wanted - share) * thickness)[:, None] * back
+    return moved, {first: tip + moved[first + 2] - joints[first + 2] for first, tip in tips.items()}
+
+
+def palm_shares(joints: Array, tips: Array, corners: Array) -> tuple[Array, Array, Array]:
+    """How far from the palm's skin [15] to the back's each finger joint lies, the way back [15, 3] and its length."""
+    back = np.cross(bone_directions(joints, tips), flexion_axes(joints, tips, "right"))
+    palm_side = np.array([to_skin(joint, -way, corners) for joint, way in zip(joints[1:], back, strict=True)])
+    back_side = np.array([to_skin(joint, way, corners) for joint, way in zip(joints[1:], back, strict=True)])
+    thickness = palm_side + back_side
+    return palm_side / thickness, back, thickness
+
+
+def to_skin(place: Array, way: Array, corners: Array) -> float:
+    """Metres from a point [3] inside along a unit vector [3] to the first triangle (Moeller and Trumbore 1997)."""
+    first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    across = np.cross(way, second)
+    size = np.einsum("fa,fa->f", first, across)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a triangle along the ray is not hit
+        offset = place - corners[:, 0]
+        u = np.einsum("fa,fa->f", offset, across) / size
+        turned = np.cross(offset, first)
+        v = turned @ way / size
+        distance = np.einsum("fa,fa->f", second, turned) / size
+        hit = (u >= 0) & (v >= 0) & (u + v <= 1) & (distance > 0)
+    return float(distance[hit].min())
 
 
 def thumb_direction() -> Array:

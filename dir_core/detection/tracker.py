@@ -83,6 +83,7 @@ _DOUBTED_TRUST = 0.4  # of a hand, while the other one is not surely right: they
 _EXCHANGE_GAIN = 0.3  # how much more both hands must be trusted with each other's sides
 _EXCHANGE_EVIDENCE = 6.0  # frames of sure handedness, where both sides exchanged are trusted fully and as they are not
 _SURE_TRUST = 0.65  # below it other crops may show the hand better
+_CONTRADICTS = 0.3  # agreement of the untouched network, below which it does not see the hand that is followed
 _NEW_SCORE = 0.7  # of the locator, where a hand begins that nobody followed
 
 _BACK_STEP = 0.7  # hand scales from frame to frame, of a hand that is followed back
@@ -294,11 +295,13 @@ class HandTracker:
             doubted = track.doubted + 1 if first.presence < _DOUBTED_PRESENCE else 0
             # A hand may stay half hidden for long: after a few frames look only now and then.
             landmarks = self._look_again(image, track, first) if doubted in (1, 2, 3) or doubted % 4 == 1 else first
-            if landmarks.presence < _MIN_PRESENCE and self._two_hands:
+            unsure = landmarks.presence < _MIN_PRESENCE or landmarks.agreement(right) < _CONTRADICTS
+            if self._two_hands and unsure:
                 crop = next_crop_of_size(track.seen, track.size or apparent_size(track.seen))
                 near = self._look.told_twice(image, crop, right)
-                # It was told the side, so what it says about that is no evidence.
-                landmarks = replace(near, right_score=0.5) if is_sure(near, right) else landmarks
+                # It was told the side: what it says about that is no evidence, what the other one says stays some.
+                score = landmarks.right_score if landmarks.presence >= _MIN_PRESENCE else 0.5
+                landmarks = replace(near, right_score=score) if is_sure(near, right) else landmarks
             if landmarks.presence < _MIN_PRESENCE or not is_usable(next_crop(landmarks), image):
                 self._losses.append(Loss(track, time))
             else:
@@ -703,18 +706,24 @@ class HandTracker:
         """Begin tracks of the sides that are missing, where the locator sees them: also on or behind another hand."""
         located = self._look.sides(image, outer)
         for right in (False, True):
-            palm = located.right if right else located.left
-            if palm is None or palm.score < _NEW_SCORE or not is_usable(palm.crop, image):
-                continue
-            if right in self._looks_right():
-                continue
-            if not is_elsewhere(palm, *(track.seen for track in self._tracks)):
-                continue
-            seen = self._look.told(image, palm.crop, right)
-            crop = next_crop(seen)
-            new = not is_on(seen, *(track.seen for track in self._tracks))
-            if new and is_sure(seen, right) and is_usable(crop, image) and self._look.is_hand(image, seen):
-                self._begin(crop, seen, time, _LOCATOR_EVIDENCE * (1.0 if right != self.mirrored else -1.0))
+            # Small or odd hands are located with the wrong side as well: the landmark network knows better.
+            palms = [*located.candidates[right], *located.candidates[not right]]
+            for place, palm in enumerate(palms):
+                if right not in self._looks_right() and len(self._tracks) < 2:
+                    of_side = place < len(located.candidates[right])
+                    self._begin_at(image, palm, right, time, surely=of_side and palm.score >= _NEW_SCORE)
+
+    def _begin_at(self, image: Array, palm: Palm, right: bool, time: float, *, surely: bool) -> None:
+        """Begin a track at a located palm that shows a hand which nobody follows; where not `surely`, of that side."""
+        others = [track.seen for track in self._tracks]
+        if not is_usable(palm.crop, image) or not is_elsewhere(palm, *others):
+            return
+        seen = self._look.told(image, palm.crop, right)
+        crop = next_crop(seen)
+        if is_on(seen, *others) or not is_sure(seen, right) or not is_usable(crop, image):
+            return
+        if self._look.is_hand(image, seen, None if surely else right):
+            self._begin(crop, seen, time, _LOCATOR_EVIDENCE * (1.0 if right != self.mirrored else -1.0))
 
     def _begin(self, crop: Crop, seen: HandLandmarks, time: float, evidence: float = 0.0) -> None:
         near = [loss for loss in self._losses if time - loss.time < _RESUME_TIME and is_near(crop, loss.track.crop)]

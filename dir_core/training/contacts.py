@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dir_core.clean_up.capsules import BONES, FINGER, RANK, HandCapsules, PlacedHand, fit_capsules, place_turned
-from dir_core.conventions import SHAPE_COUNT, SIDES, Side
+from dir_core.conventions import SIDES, Side
 from dir_core.degrees_of_freedom import HIGHEST, LOWEST, FingerGeometry, finger_geometry
 from dir_core.hand_model import HandModel
 
@@ -41,7 +41,7 @@ _CLOSING_STEPS = 9  # poses between open and closed that are tried for the first
 
 @dataclass(frozen=True, eq=False)
 class Body:
-    """The hands of one person: the right one's model, capsules (left, right), shape components [10] and size."""
+    """The hands of one person: the right one's model, capsules (left, right), shape [10 or more] and size."""
 
     model: HandModel
     capsules: tuple[HandCapsules, HandCapsules]
@@ -104,7 +104,7 @@ def make_body(models: Mapping[Side, HandModel], shape: Array, hand_length: float
 
 
 def _stretched(model: HandModel, shape: Array, scale: float) -> HandCapsules:
-    mean = fit_capsules(model, np.zeros(SHAPE_COUNT), 1.0)
+    mean = fit_capsules(model, np.zeros(model.shape_directions.shape[2]), 1.0)
     geometry = finger_geometry(model, shape, scale)
     mean_bones, bones = (np.linalg.norm(g.offsets, axis=-1) for g in (mean.geometry, geometry))
     stretch = bones / mean_bones  # [5, 4]: wrist to first joint, then the three bones

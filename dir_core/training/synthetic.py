@@ -19,6 +19,7 @@ from dir_core.hand_model import HandModel, describe_models
 from dir_core.movie_files import MovieWriter, write_sheet
 from dir_core.rotations import make_continuous
 from dir_core.take import SCHEMA, HandTrack, Take, save_take, write_whole
+from dir_core.training.anatomy import vary_build
 from dir_core.training.looks import sample_look
 from dir_core.training.motion import sample_clip
 from dir_core.training.renderer import Renderer
@@ -45,7 +46,7 @@ class Series:
     """Endlessly many pictures, of which each number is always the same one.
 
     Attributes:
-        models: both hands.
+        models: both hands; what is drawn has them in any build, see `anatomy`.
         framing: hands that fill the picture, or a scene with hands in it; see `photograph`.
         seed: of all of them.
         kind: of all of them, None for all kinds.
@@ -102,6 +103,7 @@ class Painter:
     def __init__(self, renderer: Renderer, series: Series) -> None:
         self._renderer = renderer
         self._series = series
+        self._models = vary_build(series.models)
         self._hands: tuple[int, PosedHands] | None = None
 
     def draw(self, number: int) -> tuple[TwoHands, Picture]:
@@ -110,11 +112,11 @@ class Painter:
         group, place = divmod(number, PICTURES_OF_HANDS)
         if self._hands is None or self._hands[0] != group:
             rng = np.random.default_rng((series.seed, group))
-            self._hands = group, sample_hands(rng, series.models, series.kind)
+            self._hands = group, sample_hands(rng, self._models, series.kind)
         rng = np.random.default_rng((series.seed, group, place + 1))
         posed = see_again(rng, self._hands[1]) if place else self._hands[1]
         hands = photograph(rng, posed, series.framing, PICTURE_SIDE)
-        return hands, self._renderer.draw(hands, 0, series.models, sample_look(rng, hands.view))
+        return hands, self._renderer.draw(hands, 0, self._models, sample_look(rng, hands.view))
 
 
 def render_clip(
@@ -192,6 +194,7 @@ def lay_out(folder: Path, series: Series, count: int) -> None:
         "kind": series.kind,
         "side": PICTURE_SIDE,
         "pictures_of_hands": PICTURES_OF_HANDS,
+        "any_build": True,
     }
     settings = folder / _SETTINGS
     if settings.exists():

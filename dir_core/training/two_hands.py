@@ -24,7 +24,7 @@ class TwoHands:
         translation: [T, 2, 3] wrists, metres, camera axes.
         elbow: [T, 2, 3] metres, camera axes.
         present: [2] bool; a hand that is not is not drawn.
-        shape: [10] shape components of both hands.
+        shape: [10] shape components of both hands; [58] of hands of any build, see `anatomy`.
         scale: size factor on the shaped model.
         camera_matrix: [3, 3] pixels.
         image_size: width, height in pixels.

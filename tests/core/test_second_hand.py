@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from blender_assets.build_second_hand import palm_shares
 from dir_core.conventions import SIDES
 from dir_core.hand_model import load_hand_models, open_hand_models
 
@@ -38,6 +39,16 @@ def test_is_one_closed_surface_and_joints_follow_from_it(side) -> None:
     corners = hand.template[hand.faces]
     assert np.einsum("fa,fa->f", np.cross(corners[:, 0], corners[:, 1]), corners[:, 2]).sum() > 0
     assert np.allclose(hand.weights.sum(axis=1), 1.0)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_joints_lie_as_deep_in_the_fingers_as_those_of_the_open_hand(side) -> None:
+    deep = []
+    for hand in (load_hand_models(FOLDER)[side], open_hand_models()[side]):
+        joints, tips = hand.rest_joints(), hand.template[list(hand.tip_vertices)]
+        mirror = [1.0, 1.0, 1.0] if side == "right" else [-1.0, 1.0, 1.0]
+        deep.append(palm_shares(joints * mirror, tips * mirror, hand.template[hand.faces] * mirror)[0])
+    assert np.abs(deep[0] - deep[1]).max() < 0.08  # MakeHuman's handles are 0.25 nearer to the back
 
 
 def test_is_no_part_of_the_installed_package() -> None:
