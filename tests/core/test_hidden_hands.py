@@ -294,6 +294,17 @@ def test_hands_that_begin_clasped_are_both_found(stage: Stage, monkeypatch: pyte
         assert off(clip, stage.motion, side).max() < 0.01
 
 
+def test_a_hand_that_is_located_with_the_wrong_side_is_found(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.motion = lambda _: (Pose(200, 300), Pose(440, 300))
+    # Both are located as right ones and none too surely, and the palm network sees neither.
+    palms = tuple(replace(palm(pose, side), score=0.6) for side, pose in enumerate(stage.motion(0.0)))
+    monkeypatch.setattr(looking, "HandLocator", network(locate=lambda *_: LocatedHands(None, palms[0], ((), palms))))
+    monkeypatch.setattr(looking, "PalmDetector", network(detect=lambda *_: []))
+    clip = follow(5)
+    for side in ("left", "right"):
+        assert off(clip, stage.motion, side).max() < 0.01
+
+
 def test_a_stopped_tracker_goes_on_in_the_dark(stage: Stage, tmp_path: Path) -> None:
     stage.motion = clasped
     with HandTracker(threads=1) as whole, HandTracker(threads=1) as resumed:
