@@ -27,7 +27,7 @@ _LOCATED = np.array([0, 5, 9, 13, 17, 1, 2])  # which key points the seven of a 
 # Gaps between two skeletons in hand scales: up to the first the networks for two hands alone are believed, from the
 # second on those for free hands; in between both are mixed, so that the hands do not jump.
 _NEAR, _FREE = 0.5, 0.9
-_WORLD_TRUST = 0.3, 0.6  # of the network for two hands about a free hand: from not at all to fully
+_WORLD_TRUST = 0.1, 0.3  # of the network for two hands about a free hand: from not at all to fully
 
 _HALF_LIFE = 0.3  # seconds in which a prediction loses half of its confidence
 _PASSING_HALF_LIFE = 0.2  # seconds in which a hidden hand loses half of its motion in the picture,

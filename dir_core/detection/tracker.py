@@ -345,8 +345,7 @@ class HandTracker:
     def _correct_worlds(self, free: list[HandLandmarks], near: list[HandLandmarks], right: list[bool]) -> None:
         """Note by how much the network for two hands sees each hand otherwise in space."""
         for track, one, other, side in zip(self._tracks, free, near, right, strict=True):
-            off = world_correction(one, other, side)
-            track.correction = off if track.frames < 2 else 0.5 * (track.correction + off)
+            track.correction = world_correction(one, other, side)
 
     def _settle_duplicate(self, a: Track, b: Track) -> tuple[Track, Track]:
         """Which of two tracks on one hand stays: the one whose past fits what is seen, else the older one."""
