@@ -36,12 +36,13 @@ def add_train(commands: Any) -> None:
     train.add_argument("--processes", type=int, metavar="1|2", help="default: 2 where there are 2 cores, 1 for a GPU")
     train.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     train.add_argument("--write", type=Path, metavar="FILE.tflite", help="what has been learned, for the runtime")
+    train.add_argument("--mix", type=Path, metavar="FILE.tflite", help="write the mean with these weights")
     train.set_defaults(run=_run_train)
 
 
 def _run_train(options: argparse.Namespace) -> None:
     need_torch()
-    from dir_core.training.training_run import Slice, choose_device, train, write_weights
+    from dir_core.training.training_run import Slice, choose_device, is_finished, train, write_weights
 
     if options.write:
         check_output(options.write)
@@ -52,11 +53,12 @@ def _run_train(options: argparse.Namespace) -> None:
     pictures = tuple(_pictures(options, data / framing, framing) for data in options.data for framing in framings)
     task, source = _task(options.network, pictures, options.start, options.seed)
     try:
-        train(task, folder, Slice(options.minutes, None, options.finish, processes, device))
+        if not (options.write and is_finished(folder)):
+            train(task, folder, Slice(options.minutes, None, options.finish, processes, device))
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"Stopped; the run in {folder} goes on from its last checkpoint.") from None
     if options.write:
-        write_weights(folder, source, options.write)
+        write_weights(folder, source, options.write, options.mix)
         print(f"Wrote {options.write}")
 
 

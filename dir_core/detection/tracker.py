@@ -83,6 +83,7 @@ _DOUBTED_TRUST = 0.4  # of a hand, while the other one is not surely right: they
 _EXCHANGE_GAIN = 0.3  # how much more both hands must be trusted with each other's sides
 _EXCHANGE_EVIDENCE = 6.0  # frames of sure handedness, where both sides exchanged are trusted fully and as they are not
 _SURE_TRUST = 0.65  # below it other crops may show the hand better
+_TOGETHER = 0.5  # how much two velocities may differ, as a share of their mean
 _CONTRADICTS = 0.3  # agreement of the untouched network, below which it does not see the hand that is followed
 _NEW_SCORE = 0.7  # of the locator, where a hand begins that nobody followed
 
@@ -295,12 +296,12 @@ class HandTracker:
             doubted = track.doubted + 1 if first.presence < _DOUBTED_PRESENCE else 0
             # A hand may stay half hidden for long: after a few frames look only now and then.
             landmarks = self._look_again(image, track, first) if doubted in (1, 2, 3) or doubted % 4 == 1 else first
-            unsure = landmarks.presence < _MIN_PRESENCE or landmarks.agreement(right) < _CONTRADICTS
-            if self._two_hands and unsure:
+            unseen = landmarks.presence < _MIN_PRESENCE
+            if self._two_hands and (unseen or landmarks.agreement(right) < _CONTRADICTS):
                 crop = next_crop_of_size(track.seen, track.size or apparent_size(track.seen))
-                near = self._look.told_twice(image, crop, right)
+                near = (self._look.told_twice if unseen else self._look.told)(image, crop, right)
                 # It was told the side: what it says about that is no evidence, what the other one says stays some.
-                score = landmarks.right_score if landmarks.presence >= _MIN_PRESENCE else 0.5
+                score = 0.5 if unseen else landmarks.right_score
                 landmarks = replace(near, right_score=score) if is_sure(near, right) else landmarks
             if landmarks.presence < _MIN_PRESENCE or not is_usable(next_crop(landmarks), image):
                 self._losses.append(Loss(track, time))
@@ -380,6 +381,13 @@ class HandTracker:
                     moved = (partner.seen, expected[1 - hand]) if track.rides else None
                     expected[hand] = hide(track.seen, track.velocity, moved, step)[0]
         return expected
+
+    def _move_together(self) -> bool:
+        """Whether both hands are seen and keep their distance while they move."""
+        if len(self._tracks) < 2 or any(track.hidden_since is not None for track in self._tracks):
+            return False
+        first, second = (np.array(track.velocity) for track in self._tracks)
+        return bool(np.linalg.norm(first - second) < _TOGETHER * np.linalg.norm(first + second) / 2)
 
     def _looks_right(self) -> list[bool]:
         """Which tracks look like a right hand, by their evidence; of two hands one is the right one."""
@@ -462,8 +470,10 @@ class HandTracker:
     ) -> list[HandLandmarks]:
         """The hands as the networks for two hands see them best: where they were, and in doubt where they should be."""
         # Hands stop at once where they meet: a hand that is seen is looked for where it was, not where it was going.
+        # But of hands that move together one is soon where the other was.
+        together = self._move_together()
         starts = [
-            track.seen if track.hidden_since is None else each
+            track.seen if track.hidden_since is None and not together else each
             for track, each in zip(self._tracks, expected, strict=True)
         ]
         crops = [next_crop_of_size(each, size) for each, size in zip(starts, usual, strict=True)]

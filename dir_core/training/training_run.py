@@ -25,7 +25,7 @@ from torch import Tensor, distributed, multiprocessing, nn
 
 from dir_core.errors import CheckpointError, SettingsError
 from dir_core.take import write_whole
-from dir_core.training.tflite_graph import write_network
+from dir_core.training.tflite_graph import load_network, write_network
 from dir_core.training.training_curves import plot_training
 
 CHECKPOINT: Final = "checkpoint.pt"
@@ -168,8 +168,25 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
     return saved
 
 
-def write_weights(folder: Path, source: Path, target: Path) -> None:
+def is_finished(folder: Path) -> bool:
+    """Whether the folder holds a run whose learning rate has fallen to zero.
+
+    Raises:
+        CheckpointError: see `read_checkpoint`.
+    """
+    saved = read_checkpoint(folder)
+    return saved is not None and _at_end(saved)
+
+
+def write_weights(folder: Path, source: Path, target: Path, mix: Path | None = None) -> None:
     """Write what a run has learned until now, its average weights, as a copy of the .tflite file it began with.
+
+    Args:
+        folder: of the run.
+        source: .tflite file with the graph.
+        target: .tflite file to write.
+        mix: weights of another run that began alike: the mean of both is written, which errs less on pictures that
+            neither has learned from (Wortsman et al. 2022, "Model soups").
 
     Raises:
         SettingsError: the folder has no run.
@@ -178,7 +195,11 @@ def write_weights(folder: Path, source: Path, target: Path) -> None:
     saved = read_checkpoint(folder)
     if saved is None:
         raise SettingsError(f"There is no run in {folder}; train one first.")
-    write_network(source, saved["average"], target)
+    weights = saved["average"]
+    if mix is not None:
+        other = load_network(mix).state_dict()
+        weights = {name: 0.5 * (values + other[name]) for name, values in weights.items()}
+    write_network(source, weights, target)
 
 
 def learning_rate(highest: float, step: int, finish: tuple[int, int] | None) -> float:
@@ -193,8 +214,12 @@ def learning_rate(highest: float, step: int, finish: tuple[int, int] | None) -> 
 def _check_same_run(task: Task, saved: dict[str, Any], folder: Path) -> None:
     if saved["run"] != _identity(task):
         raise SettingsError(f"{folder} holds another run ({saved['run']}); give another folder.")
-    if saved["finish"] is not None and saved["step"] >= saved["finish"][1]:
+    if _at_end(saved):
         raise SettingsError(f"The run in {folder} is finished; give another folder to begin a new one.")
+
+
+def _at_end(saved: dict[str, Any]) -> bool:
+    return bool(saved["finish"] is not None and saved["step"] >= saved["finish"][1])
 
 
 def _identity(task: Task) -> dict[str, Any]:

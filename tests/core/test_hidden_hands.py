@@ -305,6 +305,44 @@ def test_a_hand_that_is_located_with_the_wrong_side_is_found(stage: Stage, monke
         assert off(clip, stage.motion, side).max() < 0.01
 
 
+def together(time: float) -> tuple[Pose, Pose]:
+    """Hands beside each other that soon move to the left by their distance a frame."""
+    frame = time * RATE
+    moved = 50 * max(frame - 8, 0) + 50 * min(frame, 8) ** 2 / 16
+    return Pose(590 - moved, 300), Pose(530 - moved, 300)
+
+
+def test_hands_that_move_together_are_not_taken_for_each_other(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network cannot tell the hands apart: it sees the nearer one, whatever it is told."""
+
+    def nearest(image: np.ndarray, crop: Crop, right: bool) -> HandLandmarks:
+        _, pose, hand = stage.nearest(image, crop)
+        return replace(landmarks(pose, hand), right_score=0.9 if right else 0.1)
+
+    stage.motion = together
+    monkeypatch.setattr(looking, "TwoHandLandmarkNetwork", network(locate=nearest))
+    clip = follow(13)
+    for side in ("left", "right"):
+        assert off(clip, stage.motion, side).max() < 0.1
+
+
+def test_a_free_hand_is_followed_where_the_untouched_network_takes_it_for_the_other_side(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.motion = lambda _: (Pose(160, 300), Pose(480, 300))
+
+    def misread(image: np.ndarray, crop: Crop) -> HandLandmarks:
+        seen = stage.locate_free(image, crop)
+        if image[0, 0, 0] < 10 or seen.right_score > 0.5:
+            return seen
+        return replace(seen, keypoints_2d=seen.keypoints_2d[::-1].copy(), right_score=0.95)
+
+    monkeypatch.setattr(looking, "LandmarkNetwork", network(locate=misread))
+    clip = follow(20)
+    for side in ("left", "right"):
+        assert off(clip, stage.motion, side).max() < 0.05
+
+
 def test_a_stopped_tracker_goes_on_in_the_dark(stage: Stage, tmp_path: Path) -> None:
     stage.motion = clasped
     with HandTracker(threads=1) as whole, HandTracker(threads=1) as resumed:

@@ -8,7 +8,14 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from dir_core.errors import CheckpointError, SettingsError  # noqa: E402
-from dir_core.training.training_run import CHECKPOINT, Slice, learning_rate, read_checkpoint, train  # noqa: E402
+from dir_core.training.training_run import (  # noqa: E402
+    CHECKPOINT,
+    Slice,
+    is_finished,
+    learning_rate,
+    read_checkpoint,
+    train,
+)
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,7 @@ def test_it_learns_finishes_and_leaves_a_log(tmp_path):
     assert float(log[-1]["rate"]) == 0 < float(log[-2]["rate"])
     assert float(log[-1]["loss"]) == pytest.approx(float(log[-1]["square"]) + float(log[-1]["absolute"]))
     assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    assert is_finished(tmp_path)
     with pytest.raises(SettingsError, match="is finished"):
         train(Line(), tmp_path, Slice(steps=1))
 
