@@ -37,6 +37,7 @@ def add_train(commands: Any) -> None:
     train.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     train.add_argument("--write", type=Path, metavar="FILE.tflite", help="what has been learned, for the runtime")
     train.add_argument("--mix", type=Path, metavar="FILE.tflite", help="write the mean with these weights")
+    train.add_argument("--mix-share", type=float, default=0.5, help="of them in it (%(default)s)")
     train.set_defaults(run=_run_train)
 
 
@@ -58,7 +59,7 @@ def _run_train(options: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"Stopped; the run in {folder} goes on from its last checkpoint.") from None
     if options.write:
-        write_weights(folder, source, options.write, options.mix)
+        write_weights(folder, source, options.write, options.mix, options.mix_share)
         print(f"Wrote {options.write}")
 
 

@@ -178,7 +178,7 @@ def is_finished(folder: Path) -> bool:
     return saved is not None and _at_end(saved)
 
 
-def write_weights(folder: Path, source: Path, target: Path, mix: Path | None = None) -> None:
+def write_weights(folder: Path, source: Path, target: Path, mix: Path | None = None, share: float = 0.5) -> None:
     """Write what a run has learned until now, its average weights, as a copy of the .tflite file it began with.
 
     Args:
@@ -187,6 +187,7 @@ def write_weights(folder: Path, source: Path, target: Path, mix: Path | None = N
         target: .tflite file to write.
         mix: weights of another run that began alike: the mean of both is written, which errs less on pictures that
             neither has learned from (Wortsman et al. 2022, "Model soups").
+        share: of `mix` in the mean.
 
     Raises:
         SettingsError: the folder has no run.
@@ -198,7 +199,7 @@ def write_weights(folder: Path, source: Path, target: Path, mix: Path | None = N
     weights = saved["average"]
     if mix is not None:
         other = load_network(mix).state_dict()
-        weights = {name: 0.5 * (values + other[name]) for name, values in weights.items()}
+        weights = {name: (1 - share) * values + share * other[name] for name, values in weights.items()}
     write_network(source, weights, target)
 
 
