@@ -100,6 +100,11 @@ class HandModel:
     uv_faces: Array | None
     digest: str
 
+    @property
+    def shape_count(self) -> int:
+        """How many shape components there are."""
+        return self.shape_directions.shape[2]
+
     def shaped(self, shape: Array | None = None) -> tuple[Array, Array]:
         """Vertices [V, 3] and joints [16, 3] of the flat hand with a shape [10] (None: the mean shape)."""
         vertices = self.template

@@ -54,7 +54,7 @@ def _run_train(options: argparse.Namespace) -> None:
     pictures = tuple(_pictures(options, data / framing, framing) for data in options.data for framing in framings)
     task, source = _task(options.network, pictures, options.start, options.seed)
     try:
-        if not (options.write and is_finished(folder)):
+        if not (options.write and is_finished(task, folder)):
             train(task, folder, Slice(options.minutes, None, options.finish, processes, device))
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"Stopped; the run in {folder} goes on from its last checkpoint.") from None

@@ -716,11 +716,11 @@ class HandTracker:
         located = self._look.sides(image, outer)
         for right in (False, True):
             # Small or odd hands are located with the wrong side as well: the landmark network knows better.
-            palms = [*located.candidates[right], *located.candidates[not right]]
-            for place, palm in enumerate(palms):
-                if right not in self._looks_right() and len(self._tracks) < 2:
-                    of_side = place < len(located.candidates[right])
-                    self._begin_at(image, palm, right, time, surely=of_side and palm.score >= _NEW_SCORE)
+            for located_right in (right, not right):
+                for palm in located.candidates[located_right]:
+                    if right not in self._looks_right() and len(self._tracks) < 2:
+                        surely = located_right == right and palm.score >= _NEW_SCORE
+                        self._begin_at(image, palm, right, time, surely=surely)
 
     def _begin_at(self, image: Array, palm: Palm, right: bool, time: float, *, surely: bool) -> None:
         """Begin a track at a located palm that shows a hand which nobody follows; where not `surely`, of that side."""

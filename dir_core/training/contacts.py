@@ -104,7 +104,7 @@ def make_body(models: Mapping[Side, HandModel], shape: Array, hand_length: float
 
 
 def _stretched(model: HandModel, shape: Array, scale: float) -> HandCapsules:
-    mean = fit_capsules(model, np.zeros(model.shape_directions.shape[2]), 1.0)
+    mean = fit_capsules(model, np.zeros(model.shape_count), 1.0)
     geometry = finger_geometry(model, shape, scale)
     mean_bones, bones = (np.linalg.norm(g.offsets, axis=-1) for g in (mean.geometry, geometry))
     stretch = bones / mean_bones  # [5, 4]: wrist to first joint, then the three bones

@@ -187,8 +187,7 @@ def _any_view(rng: np.random.Generator) -> View:
 
 def sample_body(rng: np.random.Generator, models: Mapping[Side, HandModel]) -> Body:
     """Hands of a random shape and length."""
-    components = models["right"].shape_directions.shape[2]
-    shape = np.clip(rng.normal(size=components) * SHAPE_WIDTH, -SHAPE_LIMIT, SHAPE_LIMIT)
+    shape = np.clip(rng.normal(size=models["right"].shape_count) * SHAPE_WIDTH, -SHAPE_LIMIT, SHAPE_LIMIT)
     return make_body(models, shape, rng.uniform(*HAND_LENGTHS))
 
 
@@ -447,7 +446,7 @@ def _pool(model: HandModel, mode: Mode) -> Array:
     """Finger poses [P, 5, 5] of a mode whose fingers keep off each other, the same ones in every process."""
     rng = np.random.default_rng(MODES.index(mode))
     angles = sample_fingers(rng, 4 * _POOL, (mode,))
-    body = make_body(dict.fromkeys(SIDES, model), np.zeros(model.shape_directions.shape[2]), model.length())
+    body = make_body(dict.fromkeys(SIDES, model), np.zeros(model.shape_count), model.length())
     count = len(angles)
     centres = contacts.spheres(body, 0, angles, np.tile(np.eye(3), (count, 1, 1)), np.zeros((count, 3)))
     # Neighbouring fingers start from the same palm: their first bones lie closer than the others may.

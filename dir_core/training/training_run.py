@@ -168,14 +168,18 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
     return saved
 
 
-def is_finished(folder: Path) -> bool:
-    """Whether the folder holds a run whose learning rate has fallen to zero.
+def is_finished(task: Task, folder: Path) -> bool:
+    """Whether the folder holds a run of the task whose learning rate has fallen to zero.
 
     Raises:
+        SettingsError: the folder holds a run of another task.
         CheckpointError: see `read_checkpoint`.
     """
     saved = read_checkpoint(folder)
-    return saved is not None and _at_end(saved)
+    if saved is None:
+        return False
+    _check_task(task, saved, folder)
+    return _at_end(saved)
 
 
 def write_weights(folder: Path, source: Path, target: Path, mix: Path | None = None, share: float = 0.5) -> None:
@@ -213,10 +217,14 @@ def learning_rate(highest: float, step: int, finish: tuple[int, int] | None) -> 
 
 
 def _check_same_run(task: Task, saved: dict[str, Any], folder: Path) -> None:
-    if saved["run"] != _identity(task):
-        raise SettingsError(f"{folder} holds another run ({saved['run']}); give another folder.")
+    _check_task(task, saved, folder)
     if _at_end(saved):
         raise SettingsError(f"The run in {folder} is finished; give another folder to begin a new one.")
+
+
+def _check_task(task: Task, saved: dict[str, Any], folder: Path) -> None:
+    if saved["run"] != _identity(task):
+        raise SettingsError(f"{folder} holds another run ({saved['run']}); give another folder.")
 
 
 def _at_end(saved: dict[str, Any]) -> bool:

@@ -26,7 +26,7 @@ def sampled_keypoints(count: int = 200) -> np.ndarray:
 @pytest.mark.parametrize("side", SIDES)
 def test_components_of_the_model_stay(side) -> None:
     shape = np.random.default_rng(1).normal(size=SHAPE_COUNT)
-    longer = np.concatenate([shape, np.zeros(VARIED[side].shape_directions.shape[2] - SHAPE_COUNT)])
+    longer = np.concatenate([shape, np.zeros(VARIED[side].shape_count - SHAPE_COUNT)])
     assert np.allclose(VARIED[side].rest_keypoints(longer), MODELS[side].rest_keypoints(shape), atol=1e-12)
 
 

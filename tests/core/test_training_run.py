@@ -86,7 +86,9 @@ def test_it_learns_finishes_and_leaves_a_log(tmp_path):
     assert float(log[-1]["rate"]) == 0 < float(log[-2]["rate"])
     assert float(log[-1]["loss"]) == pytest.approx(float(log[-1]["square"]) + float(log[-1]["absolute"]))
     assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
-    assert is_finished(tmp_path)
+    assert is_finished(Line(), tmp_path)
+    with pytest.raises(SettingsError, match="holds another run"):
+        is_finished(Line(seed=6), tmp_path)
     with pytest.raises(SettingsError, match="is finished"):
         train(Line(), tmp_path, Slice(steps=1))
 
