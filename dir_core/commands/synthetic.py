@@ -2,9 +2,15 @@
 
 import argparse
 import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from dir_core.batch.local import thread_limits
+from dir_core.errors import SettingsError
 from dir_core.hand_model import load_hand_models
 from dir_core.take import check_output
 from dir_core.training.two_hands import Kind, View
@@ -58,21 +64,39 @@ def _run_pictures(options: argparse.Namespace) -> None:
 
 
 def draw_pictures(folder: Path, series: "Series", count: int, processes: int) -> None:
-    """Draw a folder of pictures in several processes, with a bar that shows how far the first of them is."""
+    """Draw a folder of pictures in processes of one thread each, with a bar that shows how far the first of them is.
+
+    Raises:
+        SettingsError: no process is to draw; see also `write_pictures`.
+        RendererError, OutputError: see `write_pictures`.
+    """
     from dir_core.training.synthetic import lay_out
 
+    if processes < 1:
+        raise SettingsError(f"{processes} processes cannot draw pictures; use --processes 1 or more.")
     lay_out(folder, series, count)
     # Not forked: OpenGL and its threads do not survive that.
     context = multiprocessing.get_context("spawn")
-    shares = [(rank, max(processes, 1)) for rank in range(max(processes, 1))]
-    helpers = [context.Process(target=_draw_share, args=(folder, series, count, share)) for share in shares[1:]]
-    for helper in helpers:
-        helper.start()
+    with _threads_of_new_processes(1), ProcessPoolExecutor(processes, context) as pool:
+        shares = [pool.submit(_draw_share, folder, series, count, (rank, processes)) for rank in range(processes)]
+        for share in shares:
+            share.result()
+
+
+@contextmanager
+def _threads_of_new_processes(count: int) -> Iterator[None]:
+    """Threads of linear algebra and of software OpenGL wait busily for each other, and so take the others' cores."""
+    limits = thread_limits(count) | {"LP_NUM_THREADS": os.environ.get("LP_NUM_THREADS", str(count))}
+    before = {name: os.environ.get(name) for name in limits}
+    os.environ.update(limits)
     try:
-        _draw_share(folder, series, count, shares[0])
+        yield
     finally:
-        for helper in helpers:
-            helper.join()
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _draw_share(folder: Path, series: "Series", count: int, share: tuple[int, int]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dir_core.commands.synthetic import draw_pictures
+from dir_core.errors import SettingsError
 from dir_core.estimator import need_torch
 from dir_core.hand_model import load_hand_models
 from dir_core.take import check_output
@@ -47,6 +48,8 @@ def _run_train(options: argparse.Namespace) -> None:
 
     if options.write:
         check_output(options.write)
+    elif options.mix:
+        raise SettingsError("--mix says what is written; give --write FILE.tflite as well.")
     device = choose_device(options.device)
     processes = options.processes or (2 if device == "cpu" and (os.cpu_count() or 1) > 1 else 1)
     folder = options.folder or Path("training") / options.network

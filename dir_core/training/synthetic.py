@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,13 +156,13 @@ def write_pictures(
         share: this process, and how many of them there are.
 
     Raises:
-        SettingsError: the folder holds other pictures.
+        SettingsError: the folder holds other pictures, or is damaged.
         RendererError: there is no OpenGL to draw with.
         OutputError: the folder cannot be written.
     """
     lay_out(folder, series, count)
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in _layout(0, 0)}
-    done = np.load(folder / _DONE, mmap_mode="r+")
+    arrays = {name: _open_array(folder / f"{name}.npy", "r+") for name in _layout(0, 0)}
+    done = _open_array(folder / _DONE, "r+")
     # Whole groups of the same hands, which are found once.
     mine = [number for number in range(count) if number // PICTURES_OF_HANDS % share[1] == share[0]]
     with Renderer() as renderer:
@@ -215,16 +215,24 @@ def load_pictures(folder: Path) -> Pictures:
     """The finished pictures of a folder, mapped read-only.
 
     Raises:
-        SettingsError: there are none.
+        SettingsError: there are none, or the folder is damaged.
     """
     if not (folder / _SETTINGS).is_file():
         raise SettingsError(
             f"There are no pictures in {folder}, draw some: python -m dir_core synthetic pictures {folder}"
         )
-    done = np.load(folder / _DONE, mmap_mode="r")
+    done = _open_array(folder / _DONE, "r")
     finished = len(done) if done.all() else int(np.argmin(done))
     names = [each.name for each in fields(Pictures)]
-    return Pictures(**{name: np.load(folder / f"{name}.npy", mmap_mode="r")[:finished] for name in names})
+    return Pictures(**{name: _open_array(folder / f"{name}.npy", "r")[:finished] for name in names})
+
+
+def _open_array(path: Path, mode: Literal["r", "r+"]) -> Array:
+    try:
+        array: Array = np.load(path, mmap_mode=mode)
+    except (OSError, ValueError, EOFError) as error:
+        raise SettingsError(f"{path} is missing or damaged; remove its folder and draw the pictures again.") from error
+    return array
 
 
 def write_contact_sheet(path: Path, series: Series, count: int = 48) -> None:

@@ -125,6 +125,23 @@ def test_options_that_cannot_work(options: list[str], tmp_path: Path, capsys: py
     assert files_of(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["train", "landmarks", "--minutes", "1", "--mix", "other.tflite"],
+        ["train", "landmarks", "--minutes", "1", "--write", "missing/x.tflite"],
+        ["synthetic", "pictures", "drawn", "--processes", "0"],
+    ],
+)
+def test_training_that_cannot_work(
+    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*options) == 2
+    assert_one_sentence(capsys)
+    assert not files_of(tmp_path)
+
+
 def test_damaged_takes_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 no archive")
     for command in (["evaluate", tmp_path / "bad.npz"], ["preview", tmp_path / "bad.npz", "-o", tmp_path / "p.mp4"]):

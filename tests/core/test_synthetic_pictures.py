@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from dir_core.commands.synthetic import draw_pictures
 from dir_core.errors import RendererError, SettingsError
 from dir_core.evaluation.touching import CLIPS
 from dir_core.hand_model import open_hand_models
@@ -29,12 +30,20 @@ def folder(tmp_path_factory):
 
 
 def test_processes_share_a_folder(folder, tmp_path):
-    for rank in (1, 0):
-        write_pictures(tmp_path, SERIES, COUNT, share=(rank, 2))
+    draw_pictures(tmp_path, SERIES, COUNT, processes=2)
     alone, shared = load_pictures(folder), load_pictures(tmp_path)
     assert len(alone) == len(shared) == COUNT
     for each in fields(Pictures):
         np.testing.assert_array_equal(getattr(alone, each.name), getattr(shared, each.name))
+
+
+def test_what_a_process_could_not_draw_is_said(folder, tmp_path):
+    write_pictures(tmp_path, SERIES, COUNT)
+    (tmp_path / "images.npy").write_bytes(b"")
+    with pytest.raises(SettingsError, match=r"images.npy is missing or damaged"):
+        draw_pictures(tmp_path, SERIES, COUNT, processes=2)
+    with pytest.raises(SettingsError, match="0 processes"):
+        draw_pictures(tmp_path, SERIES, COUNT, processes=0)
 
 
 def test_pictures_in_a_row_are_of_one_kind_and_seen_otherwise(folder):
