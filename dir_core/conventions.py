@@ -7,10 +7,14 @@ Quaternions: (w, x, y, z), unit, sign-continuous over time.
 Sides: anatomical, in un-mirrored video.
 """
 
+from collections.abc import Mapping
 from typing import Final, Literal, get_args
 
 Side = Literal["left", "right"]
 SIDES: Final[tuple[Side, ...]] = get_args(Side)
+
+MIRRORED: Final[Mapping[Side, tuple[float, float, float]]] = {"left": (-1.0, 1.0, 1.0), "right": (1.0, 1.0, 1.0)}
+"""Factors of a place in a right hand's rest pose that give the same place in a hand of this side."""
 
 FINGERS: Final = ("thumb", "index", "middle", "ring", "pinky")
 """Finger order of the key points (MediaPipe, OpenPose). MANO's joints use another one, see JOINTS."""

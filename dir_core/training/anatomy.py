@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dir_core.conventions import JOINTS, Side
+from dir_core.conventions import JOINTS, MIRRORED, Side
 from dir_core.hand_model import HandModel
 
 Array = NDArray[Any]
@@ -27,17 +27,13 @@ def vary_build(models: Mapping[Side, HandModel]) -> dict[Side, HandModel]:
     The joints follow as they do under the model's own components. Left and right stay mirror images.
     """
     centres = models["right"].rest_joints()
-    return {side: _with_regions(model, centres * _mirror(side)) for side, model in models.items()}
+    return {side: _with_regions(model, centres * MIRRORED[side]) for side, model in models.items()}
 
 
 def _with_regions(model: HandModel, centres: Array) -> HandModel:
     size = model.length()
     distance = np.linalg.norm(model.template[:, None] - centres, axis=-1)  # [V, 16]
     fade = np.exp(-0.5 * (distance / (_REACH * size)) ** 2)
-    moves = _STEP * size * np.einsum("vj,ab->vajb", fade, np.diag(_mirror(model.side)))
+    moves = _STEP * size * np.einsum("vj,ab->vajb", fade, np.diag(MIRRORED[model.side]))
     directions = np.concatenate([model.shape_directions, moves.reshape(len(fade), 3, 3 * len(JOINTS))], axis=2)
     return replace(model, shape_directions=directions, digest=f"{model.digest} of any build")
-
-
-def _mirror(side: Side) -> Array:
-    return np.array([1.0, 1.0, 1.0]) if side == "right" else np.array([-1.0, 1.0, 1.0])

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from dir_core.conventions import JOINT_PARENTS, JOINTS, KEYPOINT_SOURCES, SIDES, Side
+from dir_core.conventions import JOINT_PARENTS, JOINTS, KEYPOINT_SOURCES, MIRRORED, SIDES, Side
 from dir_core.degrees_of_freedom import FINGER_JOINTS
 from dir_core.hand_model import HandModel
 from dir_core.rotations import to_matrix
@@ -259,7 +259,7 @@ class _Limb:
     def palm_place(self, item: Item) -> Array:
         """Where an object lies that the hand holds: before the palm's middle, camera axes."""
         rest = self.flat.joints
-        offset = np.array(item.offset) * ([1, 1, 1] if self.side == "right" else [-1, 1, 1])
+        offset = np.array(item.offset) * MIRRORED[self.side]
         before = 0.012 + min(item.size)
         place = 0.75 * (rest[4] - rest[0]) - before * self.flat.back_of_hand + offset
         return self.wrist + self.scale * self.turns[0] @ place
@@ -429,7 +429,7 @@ def _fixed_hand(model: HandModel) -> _Hand:
     corners = rest[faces]
     normals = _unit(gather @ np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]))
     rows = np.zeros((len(rest), WIDTH), np.float32)
-    rows[:, _REST] = (rest - joints[0]) * ([1, 1, 1] if model.side == "right" else [-1, 1, 1])
+    rows[:, _REST] = (rest - joints[0]) * MIRRORED[model.side]
     rows[:, _FINGER] = _finger_places(model, normals)
     rows[:, _KIND] = _HAND_PARTS[model.side][0], HAND
     return _Hand(rows, weights, gather, faces, back, rest)
