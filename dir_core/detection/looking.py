@@ -125,16 +125,27 @@ class HandLooker:
         return looked.presence >= SURE_PRESENCE and (right is None or looked.agreement(right) >= _NOT_AGAINST)
 
     def at_palms(
-        self, image: Array, palms: list[Palm], seen: HandLandmarks, other: HandLandmarks, right: bool
+        self,
+        image: Array,
+        palms: list[Palm],
+        seen: HandLandmarks,
+        other: HandLandmarks,
+        right: bool,
+        *,
+        other_sure: bool = False,
     ) -> HandLandmarks:
-        """What is seen of a hand that cannot be believed where palms are elsewhere; also by the untouched network."""
+        """What is seen of a hand that cannot be believed where palms are elsewhere; also by the untouched network.
+
+        Where the other hand is surely seen, the hand at such a palm can be no other than this one, and the untouched
+        network may take it for one of the other side, as it does with hands seen from their edge.
+        """
         best, least = seen, FOUND_TRUST  # what was not believed may be trusted more: it lies on the other hand
         elsewhere = [palm for palm in palms if is_usable(palm.crop, image) and is_elsewhere(palm, seen, other)]
         for place, palm in enumerate(elsewhere[:_MOST_PALMS]):
             if not any(is_covered(palm.crop, before.crop) for before in elsewhere[:place]):
                 again = self.told_twice(image, palm.crop, right)
                 trusted = trust(again, right)
-                if trusted > least and self.is_hand(image, again, right):
+                if trusted > least and self.is_hand(image, again, None if other_sure else right):
                     best, least = again, trusted
                 elif best is seen:
                     free = self.at(image, next_crop(again))

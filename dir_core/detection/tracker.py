@@ -516,7 +516,10 @@ class HandTracker:
                     *self._look.palms(image, self._next_tile(self._tracks[hand].crop, image)),
                 ]
                 other = seen[1 - hand] if all(doubted) else expected[1 - hand]
-                found[hand] = self._look.at_palms(image, palms, seen[hand], other, right[hand])
+                other_sure = not doubted[1 - hand] and trust(seen[1 - hand], right[1 - hand]) >= _SURE_TRUST
+                found[hand] = self._look.at_palms(
+                    image, palms, seen[hand], other, right[hand], other_sure=other_sure
+                )
                 if found[hand] is seen[hand] and self._tracks[hand].hidden_since is not None:
                     found[hand] = self._look_where_it_hid(image, hand, seen[hand], other, right[hand])
                 if found[hand] is seen[hand]:

@@ -343,6 +343,26 @@ def test_a_free_hand_is_followed_where_the_untouched_network_takes_it_for_the_ot
         assert off(clip, stage.motion, side).max() < 0.05
 
 
+def test_a_second_palm_beside_a_hand_that_is_surely_seen_is_the_hidden_one_whatever_it_looks_like(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def motion(time: float) -> tuple[Pose, Pose]:
+        if time < 1.3:
+            return Pose(300 + 240 * max(1 - time, 0), 330, hidden=time >= 1), Pose(300, 330)
+        return Pose(560, 150), Pose(300, 330)
+
+    def misread(image: np.ndarray, crop: Crop) -> HandLandmarks:
+        return replace(stage.locate_free(image, crop), right_score=0.95)
+
+    stage.motion = motion
+    monkeypatch.setattr(looking, "LandmarkNetwork", network(locate=misread))
+    monkeypatch.setattr(looking, "HandLocator", network(locate=lambda *_: LocatedHands(None, None, ((), ()))))
+    clip = follow(60)
+    assert clip.left.observed.all()
+    assert off(clip, motion, "left")[clip.time > 1.45].max() < 0.1
+    assert off(clip, motion, "right").max() < 0.1
+
+
 def test_a_stopped_tracker_goes_on_in_the_dark(stage: Stage, tmp_path: Path) -> None:
     stage.motion = clasped
     with HandTracker(threads=1) as whole, HandTracker(threads=1) as resumed:
