@@ -129,7 +129,7 @@ def _run_evaluate_touching(options: argparse.Namespace) -> None:
     two_hands = not options.untouched
     if options.report:
         check_output(options.report)
-    stills = measure_stills(options.interhand, hand_reader(two_hands=two_hands)) if options.interhand else {}
+    stills = measure_stills(options.interhand, two_hands=two_hands) if options.interhand else {}
     with tqdm(total=len(CLIPS), desc="draw", unit=" clips", leave=False, disable=None) as bar:
         movies = draw_clips(options.clips, CLIPS, bar.set_postfix_str)
     captured = []

@@ -5,7 +5,7 @@ where the hand should be by its motion, and a hand that cannot be believed is pr
 networks and no pictures here.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,8 @@ _LOCATED = np.array([0, 5, 9, 13, 17, 1, 2])  # which key points the seven of a 
 # Gaps between two skeletons in hand scales: up to the first the networks for two hands alone are believed, from the
 # second on those for free hands; in between both are mixed, so that the hands do not jump.
 _NEAR, _FREE = 0.5, 0.9
-_WORLD_TRUST = 0.1, 0.3  # of the network for two hands about a free hand: from not at all to fully
+_TRUSTED_FREE = 0.1, 0.3  # trust in the network for two hands about a free hand: from not at all to fully
+_POINT_SHARE = 0.2  # of it then in the picture: more moves real hands' key points by over a percent of the hand
 
 _HALF_LIFE = 0.3  # seconds in which a prediction loses half of its confidence
 _PASSING_HALF_LIFE = 0.2  # seconds in which a hidden hand loses half of its motion in the picture,
@@ -57,16 +58,36 @@ def closeness(a: HandLandmarks, b: HandLandmarks) -> float:
     return float(np.clip((_FREE - gap(a, b)) / (_FREE - _NEAR), 0, 1))
 
 
-def world_correction(free: HandLandmarks, near: HandLandmarks, right: bool) -> Array:
-    """What to add [21, 3] to the 3D key points of a free hand: the network for two hands knows them better.
+@dataclass(frozen=True, eq=False)
+class Correction:
+    """What to add to the untouched network's answer about a free hand.
 
-    Where a hand points to it sees twice as exactly, of free hands as well; in the picture the other one is better. The
-    difference lasts for some frames, so not every one has to be asked about.
+    Attributes:
+        points: [21, 2] pixels.
+        world: [21, 3] metres.
     """
-    low, high = _WORLD_TRUST
+
+    points: Array = field(default_factory=lambda: np.zeros((21, 2), np.float32))
+    world: Array = field(default_factory=lambda: np.zeros((21, 3), np.float32))
+
+    def applied_to(self, free: HandLandmarks) -> HandLandmarks:
+        """The corrected answer."""
+        return replace(free, keypoints_2d=free.keypoints_2d + self.points, world=free.world + self.world)
+
+
+def correction(free: HandLandmarks, near: HandLandmarks, right: bool) -> Correction:
+    """How the network for two hands sees a free hand otherwise, as far as it is trusted.
+
+    Where a hand points to it sees twice as exactly, so in space it is followed. In the picture both err by as much but
+    not in the same way, and between them lies less error than in either. The difference lasts for some frames, so not
+    every one has to be asked about.
+    """
+    low, high = _TRUSTED_FREE
     share = float(np.clip((trust(near, right) - low) / (high - low), 0, 1))
-    correction: Array = (share * (near.world - free.world)).astype(np.float32)
-    return correction
+    return Correction(
+        (_POINT_SHARE * share * (near.keypoints_2d - free.keypoints_2d)).astype(np.float32),
+        (share * (near.world - free.world)).astype(np.float32),
+    )
 
 
 def mix(free: HandLandmarks, near: HandLandmarks, share: float) -> HandLandmarks:

@@ -28,6 +28,7 @@ from dir_core.detection.hidden_hands import (
     apparent_size,
     believe,
     closeness,
+    correction,
     hide,
     is_elsewhere,
     keep_behind,
@@ -39,14 +40,13 @@ from dir_core.detection.hidden_hands import (
     size_after,
     trust,
     velocity_after,
-    world_correction,
 )
 from dir_core.detection.interpreter import allowed_threads
 from dir_core.detection.landmark_network import HandLandmarks
 from dir_core.detection.looking import FOUND_TRUST, SURE_PRESENCE, HandLooker, is_sure
 from dir_core.detection.palm_detector import Palm
 from dir_core.detection.sides import SHORTEST_RUN, Sighting, carry
-from dir_core.detection.tracks import Loss, Track, in_depth, pack_tracks, unpack_tracks
+from dir_core.detection.tracks import Loss, Track, pack_tracks, unpack_tracks
 
 Array = NDArray[Any]
 
@@ -90,14 +90,14 @@ _NEW_SCORE = 0.7  # of the locator, where a hand begins that nobody followed
 _BACK_STEP = 0.7  # hand scales from frame to frame, of a hand that is followed back
 _TOUCH_CONFIDENCE = 0.5
 _OUTSIDE_CONFIDENCE = 0.3
-_TURN_PERIOD = 0.05  # seconds between questions to the networks for two hands about free hands in space
+_CORRECT_PERIOD = 0.05  # seconds between questions to the network for two hands about free hands
 _ASK_PERIOD = 0.1  # seconds between questions to the untouched network about handedness
 _ASKED_EVIDENCE = 3.0  # what each of them counts, in frames: as many as lie between two
 _TOLD_EVIDENCE = 0.02
 _TOUCH_EVIDENCE = 0.2  # handedness is not to be believed where hands touch
 
 
-_TIMES = ("_last_search", "_now", "_parted", "_last_located", "_last_asked", "_last_turned", "_last_exchanged")
+_TIMES = ("_last_search", "_now", "_parted", "_last_located", "_last_asked", "_last_corrected", "_last_exchanged")
 """Attributes of the tracker that are times in seconds."""
 
 
@@ -150,7 +150,7 @@ class HandTracker:
         self._parted = -np.inf  # when they last ended to
         self._last_located = -np.inf
         self._last_asked = -np.inf
-        self._last_turned = -np.inf
+        self._last_corrected = -np.inf
         self._last_exchanged = -np.inf
 
     def __enter__(self) -> "HandTracker":
@@ -229,7 +229,7 @@ class HandTracker:
             share = max((closeness(found, each.landmarks) for each in others), default=0.0)
             if share < 1:
                 free = self._look.at(image, crop)
-                free = replace(free, world=free.world + world_correction(free, found, right))
+                free = correction(free, found, right).applied_to(free)
                 found = mix(free, found, share) if free.presence >= _MIN_PRESENCE else found
             evidence = self._right_evidence(found) * _TOLD_EVIDENCE
             segment = others[0].segment if others else new.segment
@@ -287,10 +287,10 @@ class HandTracker:
         """Look for every hand by itself; those that are still there."""
         crops, sides = [track.crop for track in self._tracks], self._looks_right()
         seen = self._look.at_both(image, crops)
-        if self._two_hands and time - self._last_turned >= _TURN_PERIOD:
-            self._last_turned = time
-            self._correct_worlds(seen, self._look.told_both(image, crops, sides), sides)
-        seen = [in_depth(one, track) for one, track in zip(seen, self._tracks, strict=True)]
+        if self._two_hands and time - self._last_corrected >= _CORRECT_PERIOD:
+            self._last_corrected = time
+            self._correct(seen, self._look.told_both(image, crops, sides), sides)
+        seen = [track.correction.applied_to(one) for one, track in zip(seen, self._tracks, strict=True)]
         kept = []
         for track, first, right in zip(self._tracks, seen, sides, strict=True):
             doubted = track.doubted + 1 if first.presence < _DOUBTED_PRESENCE else 0
@@ -340,13 +340,13 @@ class HandTracker:
             if is_usable(crop, image) and not any(is_covered(crop, other) for other in others):
                 seen = self._look.at(image, crop)
                 if seen.presence > best.presence + _BETTER_PRESENCE:
-                    best = in_depth(seen, track)
+                    best = track.correction.applied_to(seen)
         return best
 
-    def _correct_worlds(self, free: list[HandLandmarks], near: list[HandLandmarks], right: list[bool]) -> None:
-        """Note by how much the network for two hands sees each hand otherwise in space."""
+    def _correct(self, free: list[HandLandmarks], near: list[HandLandmarks], right: list[bool]) -> None:
+        """Note by how much the network for two hands sees each hand otherwise."""
         for track, one, other, side in zip(self._tracks, free, near, right, strict=True):
-            track.correction = world_correction(one, other, side)
+            track.correction = correction(one, other, side)
 
     def _settle_duplicate(self, a: Track, b: Track) -> tuple[Track, Track]:
         """Which of two tracks on one hand stays: the one whose past fits what is seen, else the older one."""
@@ -407,8 +407,8 @@ class HandTracker:
             seen = self._look_near(image, expected, right, usual)
         if self._share < 1:
             free = self._look.at_both(image, [track.crop for track in self._tracks])
-            self._correct_worlds(free, seen, right)
-            free = [in_depth(one, track) for one, track in zip(free, self._tracks, strict=True)]
+            self._correct(free, seen, right)
+            free = [track.correction.applied_to(one) for one, track in zip(free, self._tracks, strict=True)]
             share = [self._share if each.presence >= _MIN_PRESENCE else 1.0 for each in free]
             seen = [mix(*each) for each in zip(free, seen, share, strict=True)]
         if len(seen) < 2:
@@ -517,9 +517,7 @@ class HandTracker:
                 ]
                 other = seen[1 - hand] if all(doubted) else expected[1 - hand]
                 other_sure = not doubted[1 - hand] and trust(seen[1 - hand], right[1 - hand]) >= _SURE_TRUST
-                found[hand] = self._look.at_palms(
-                    image, palms, seen[hand], other, right[hand], other_sure=other_sure
-                )
+                found[hand] = self._look.at_palms(image, palms, seen[hand], other, right[hand], other_sure=other_sure)
                 if found[hand] is seen[hand] and self._tracks[hand].hidden_since is not None:
                     found[hand] = self._look_where_it_hid(image, hand, seen[hand], other, right[hand])
                 if found[hand] is seen[hand]:
@@ -755,7 +753,7 @@ class HandTracker:
             return
         if near:
             self._losses.remove(near[-1])
-        self._last_turned = -np.inf
+        self._last_corrected = -np.inf
         self._tracks.append(Track(self._next_number, crop, seen, frames=1, untold=evidence))
         self._next_number += 1
 

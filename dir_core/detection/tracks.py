@@ -1,7 +1,7 @@
 """What the tracker knows about each hand it follows, and how that is kept in a file."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dir_core.conventions import KEYPOINTS
 from dir_core.detection.crop import Crop
-from dir_core.detection.hidden_hands import Velocity
+from dir_core.detection.hidden_hands import Correction, Velocity
 from dir_core.detection.landmark_network import HandLandmarks
 
 Array = NDArray[Any]
@@ -32,7 +32,7 @@ class Track:
     size: float = 0.0  # usual, pixels a metre; 0 before the first frame
     rides: bool = False  # hidden, it goes where the other hand goes
     hid: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)  # px, middle of its crop and the other's when it hid
-    correction: Array = field(default_factory=lambda: np.zeros((21, 3), np.float32))  # metres, see `world_correction`
+    correction: Correction = field(default_factory=Correction)  # of what the untouched network sees of it
 
 
 @dataclass(eq=False)
@@ -43,11 +43,6 @@ class Loss:
     time: float
 
 
-def in_depth(seen: HandLandmarks, track: Track) -> HandLandmarks:
-    """What the untouched network sees of a hand, in space as the network for two hands saw it last."""
-    return replace(seen, world=seen.world + track.correction)
-
-
 def pack_tracks(tracks: Sequence[Track], losses: Sequence[Loss]) -> dict[str, Array]:
     """Tracks as arrays; those that were lost come after those that are followed, with the times of their loss."""
     everyone = [*tracks, *(loss.track for loss in losses)]
@@ -56,7 +51,8 @@ def pack_tracks(tracks: Sequence[Track], losses: Sequence[Loss]) -> dict[str, Ar
         "tracker/values": np.array([_values(each) for each in everyone], np.float64),
         "tracker/keypoints_2d": stack_points([each.seen.keypoints_2d for each in everyone], 2),
         "tracker/world": stack_points([each.seen.world for each in everyone], 3),
-        "tracker/correction": stack_points([each.correction for each in everyone], 3),
+        "tracker/correction_2d": stack_points([each.correction.points for each in everyone], 2),
+        "tracker/correction_3d": stack_points([each.correction.world for each in everyone], 3),
         "tracker/confidence": np.array([each.seen.confidence for each in everyone], np.float32).reshape(-1, 21),
         "tracker/losses": np.array([loss.time for loss in losses], np.float64),
     }
@@ -84,7 +80,7 @@ def unpack_tracks(state: Mapping[str, Array]) -> tuple[list[Track], list[Loss]]:
                 usual_size,
                 bool(rides),
                 (hid[0], hid[1], hid[2], hid[3]),
-                state["tracker/correction"][row],
+                Correction(state["tracker/correction_2d"][row], state["tracker/correction_3d"][row]),
             )
         )
     lost = state["tracker/losses"].tolist()

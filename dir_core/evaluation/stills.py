@@ -1,4 +1,4 @@
-"""A landmark network alone on real stills with known joints, given the true box: no tracker, no fit."""
+"""Landmark networks on real stills with known joints, given the true box: no tracker, no fit."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dir_core.camera import project
 from dir_core.conventions import SIDES, Side
 from dir_core.detection.crop import Crop, crop_around_keypoints
+from dir_core.detection.hidden_hands import correction
 from dir_core.detection.landmark_network import HandLandmarks, LandmarkNetwork, TwoHandLandmarkNetwork
 from dir_core.errors import DataSetError
 from dir_core.evaluation.interhand import InterHandFrame, Shown, read_interhand
@@ -40,21 +41,34 @@ STILL_COLUMNS = (("wrist mm", "wrist_all_mm"), ("PA mm", "pa_all_mm"), ("2D %", 
 """What a table of stills shows; the box is given, so nothing is found or on a side."""
 
 
-def hand_reader(*, two_hands: bool = True) -> HandReader:
-    """The network for hands that touch, or the untouched one, which needs not be told which hand it looks for."""
-    if two_hands:
-        told = TwoHandLandmarkNetwork()
-        return lambda image, crop, side: told.locate(image, crop, right=side == "right")
+def hand_reader(*, two_hands: bool = True, free: bool = False) -> HandReader:
+    """How the tracker reads a hand near another one, or a free one.
+
+    Args:
+        two_hands: False for the untouched network alone, which needs not be told which hand it looks for.
+        free: no other hand is near: what the untouched network says is corrected by the network for two hands.
+    """
     untold = LandmarkNetwork()
-    return lambda image, crop, side: untold.locate(image, crop)
+    if not two_hands:
+        return lambda image, crop, side: untold.locate(image, crop)
+    told = TwoHandLandmarkNetwork()
+
+    def read_near(image: Array, crop: Crop, side: Side) -> HandLandmarks:
+        return told.locate(image, crop, right=side == "right")
+
+    def read_free(image: Array, crop: Crop, side: Side) -> HandLandmarks:
+        seen = untold.locate(image, crop)
+        return correction(seen, read_near(image, crop, side), side == "right").applied_to(seen)
+
+    return read_free if free else read_near
 
 
-def measure_stills(folder: Path, read: HandReader) -> dict[str, TouchingFigures]:
-    """Figures of every hand of the stills with both hands, and of those with one, by name.
+def measure_stills(folder: Path, *, two_hands: bool = True) -> dict[str, TouchingFigures]:
+    """Figures of every hand of the stills with both hands, and of those with one, which is free, by name.
 
     Args:
         folder: InterHand2.6M or an excerpt, see `read_interhand`.
-        read: the network.
+        two_hands: see `hand_reader`.
 
     Raises:
         DataSetError: the folder holds no such stills.
@@ -68,6 +82,7 @@ def measure_stills(folder: Path, read: HandReader) -> dict[str, TouchingFigures]
             if shown == "interacting":
                 raise
             continue  # an excerpt need not have single hands
+        read = hand_reader(two_hands=two_hands, free=shown != "interacting")
         sides = [side for side in SIDES if shown in ("interacting", side)]
         for frame in frames:
             for side in sides:

@@ -86,6 +86,7 @@ _TURN: Final = math.radians(15)
 _WEIGHT: Final = {
     "points": 10.0,
     "world": 60.0,
+    "wrist": 40.0,
     "bones": 20.0,
     "identity": 1.0,
     "presence": 0.2,
@@ -170,6 +171,8 @@ class LandmarkTask(PictureTask):
         terms = {
             "points": weight * (points - aim).abs().mean((1, 2)) / size,
             "world": weight * (world - batch["world"]).abs().mean((1, 2)),
+            # Where a hand faces is read from its wrist, which is one of 21 in the mean.
+            "wrist": weight * (_from_wrist(world) - _from_wrist(batch["world"])).abs().mean((1, 2)),
             "bones": weight * (_bones(world) - _bones(batch["world"])).abs().mean((1, 2)),
             "identity": weight * functional.relu(distance.mean(1) - _OTHER_MARGIN * to_other) / size,
             "presence": _asked_cost(outputs[_PRESENCE + LOGIT], batch["presence"]),
@@ -408,6 +411,10 @@ def _split_points(points: Tensor) -> tuple[Tensor, Tensor]:
 
 def _centred(world: Tensor) -> Tensor:
     return world - world.mean(1, keepdim=True)
+
+
+def _from_wrist(world: Tensor) -> Tensor:
+    return world - world[:, :1]
 
 
 def _bones(world: Tensor) -> Tensor:

@@ -137,7 +137,7 @@ def slide(frame: Frame, distance: float) -> np.ndarray:
 
 @pytest.mark.parametrize("two_hands", [False, True])
 @pytest.mark.parametrize("way", ["over it and back", "past it"])
-def test_sides_survive_a_crossing(composite_path: Path, way: str, two_hands: bool):
+def test_sides_survive_a_crossing(composite_path: Path, composite: LandmarkClip, way: str, two_hands: bool):
     def distance(time: float) -> float:
         part = time / SLIDE_TIME
         if way == "past it":
@@ -159,11 +159,14 @@ def test_sides_survive_a_crossing(composite_path: Path, way: str, two_hands: boo
         assert (off > 80).mean() < 0.1
         assert clip.right.observed[covered].mean() > 0.7
         assert clip.right.confidence[covered].mean() < 0.5
+        # Who is sure of a point is right: a thumb sticks out at times.
+        miss = np.linalg.norm(clip.right.keypoints_2d - composite.right.keypoints_2d[: len(clip)], axis=-1)
+        assert miss[covered][clip.right.confidence[covered] > 0.8].max(initial=0) < 25  # an eighth of the hand
     else:
         assert off.max() < 80
         assert clip.right.observed[covered].mean() < 0.7  # a thumb sticks out at times
         assert clip.left.confidence[clip.touching].mean() < 0.6
-    assert clip.right.confidence[covered].max() < (0.9 if two_hands else 0.8)  # and nobody is sure about it
+        assert clip.right.confidence[covered].max() < 0.8
     assert clip.right.observed[:30].all()
     assert clip.right.observed[-30:].all()
     assert clip.touching.any()
