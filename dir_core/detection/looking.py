@@ -18,7 +18,7 @@ Array = NDArray[Any]
 SURE_PRESENCE = 0.7  # tiles and rotations find more, also more that is no hand
 FOUND_TRUST = 0.3  # from it on a hand that was not seen is found elsewhere
 
-_TRUST_ALONE = 0.25  # for hands that only the network for two hands sees
+_TRUST_ALONE = 0.45  # for hands that only the network for two hands sees
 _BETTER_TRUST = 0.03  # how much more it must be trusted in another crop
 _MOST_PALMS = 4  # that are looked at for a hand that is not seen
 _SURE_FREE, _SURE_SIDE = 0.7, 0.9  # presence and handedness, where the untouched network alone is reason enough

@@ -92,7 +92,8 @@ def test_outputs_of_the_fast_path_are_the_official_ones_in_float32(network):
     check_float32(together, slice(3))
     # A picture gives the same alone and in a batch.
     assert (together.stages[-1].left.mesh_xyz[1] - alone.left.mesh_xyz[0]).abs().max() < 1e-6
-    assert (together.stages[-1].right.joint_uv[1] - alone.right.joint_uv[0]).abs().max() < 2e-6
+    # Processors add in other orders: 2.3e-6 on one, below 2e-6 on another.
+    assert (together.stages[-1].right.joint_uv[1] - alone.right.joint_uv[0]).abs().max() < 5e-6
 
 
 def test_old_and_current_code_differ():

@@ -186,7 +186,9 @@ def test_killed_at_twenty_random_moments(tmp_path: Path, start: Callable[[Path],
     digest = take_digest(capture_take(SHORT.footage, SHORT.settings).take)
     folder, jobs, kills = tmp_path / "0", 1, 0
     make_job(folder, SHORT)
-    for moment in random_moments(20):
+    moments = iter(random_moments(60))  # a fast worker has ended before some of them
+    while kills < 20:
+        moment = next(moments)
         finished = chunks(folder)
         worker = start(folder)
         done = kill_at(moment, worker, EventReader(folder, from_end=True))
@@ -205,7 +207,6 @@ def test_killed_at_twenty_random_moments(tmp_path: Path, start: Callable[[Path],
             assert [shown.read() is not None for _ in range(chunks(folder))].count(
                 False
             ) <= 1  # written after the chunk
-    assert kills >= 15
     assert start(folder).wait(PATIENCE) == 0
     assert result_digest(folder) == digest
     assert not list(folder.glob(".*"))
