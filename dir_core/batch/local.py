@@ -12,8 +12,15 @@ import dir_core
 from dir_core.batch.run import LostError, StoppedError
 from dir_core.worker.protocol import Event, EventReader, JobError, start_worker
 
-# What limits the threads of torch, of the linear algebra below NumPy and SciPy, and of LiteRT (interpreter.py).
-_THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+# What limits the threads of torch, of the linear algebra below NumPy and SciPy, of LiteRT (interpreter.py), and of
+# Mesa's OpenGL without a graphics card.
+_THREAD_LIMITS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "LP_NUM_THREADS",
+)
 _POLL = 0.1  # seconds between two looks at a process
 _PATIENCE = 3.0  # seconds that a process gets to end by itself; it needs a tenth of one
 

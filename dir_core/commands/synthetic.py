@@ -77,16 +77,16 @@ def draw_pictures(folder: Path, series: "Series", count: int, processes: int) ->
     lay_out(folder, series, count)
     # Not forked: OpenGL and its threads do not survive that.
     context = multiprocessing.get_context("spawn")
-    with _threads_of_new_processes(1), ProcessPoolExecutor(processes, context) as pool:
+    with _new_processes_have_one_thread(), ProcessPoolExecutor(processes, context) as pool:
         shares = [pool.submit(_draw_share, folder, series, count, (rank, processes)) for rank in range(processes)]
         for share in shares:
             share.result()
 
 
 @contextmanager
-def _threads_of_new_processes(count: int) -> Iterator[None]:
+def _new_processes_have_one_thread() -> Iterator[None]:
     """Threads of linear algebra and of software OpenGL wait busily for each other, and so take the others' cores."""
-    limits = thread_limits(count) | {"LP_NUM_THREADS": os.environ.get("LP_NUM_THREADS", str(count))}
+    limits = thread_limits(1)
     before = {name: os.environ.get(name) for name in limits}
     os.environ.update(limits)
     try:

@@ -48,19 +48,19 @@ def hand_reader(*, two_hands: bool = True, free: bool = False) -> HandReader:
         two_hands: False for the untouched network alone, which needs not be told which hand it looks for.
         free: no other hand is near: what the untouched network says is corrected by the network for two hands.
     """
-    untold = LandmarkNetwork()
     if not two_hands:
+        untold = LandmarkNetwork()
         return lambda image, crop, side: untold.locate(image, crop)
     told = TwoHandLandmarkNetwork()
-
-    def read_near(image: Array, crop: Crop, side: Side) -> HandLandmarks:
-        return told.locate(image, crop, right=side == "right")
+    if not free:
+        return lambda image, crop, side: told.locate(image, crop, right=side == "right")
+    untold = LandmarkNetwork()
 
     def read_free(image: Array, crop: Crop, side: Side) -> HandLandmarks:
-        seen = untold.locate(image, crop)
-        return correction(seen, read_near(image, crop, side), side == "right").applied_to(seen)
+        seen, right = untold.locate(image, crop), side == "right"
+        return correction(seen, told.locate(image, crop, right), right).applied_to(seen)
 
-    return read_free if free else read_near
+    return read_free
 
 
 def measure_stills(folder: Path, *, two_hands: bool = True) -> dict[str, TouchingFigures]:
@@ -74,6 +74,7 @@ def measure_stills(folder: Path, *, two_hands: bool = True) -> dict[str, Touchin
         DataSetError: the folder holds no such stills.
     """
     result = {}
+    read_near, read_free = (hand_reader(two_hands=two_hands, free=free) for free in (False, True))
     kinds: tuple[Shown, ...] = ("interacting", *SIDES)
     for shown in kinds:
         try:
@@ -82,7 +83,7 @@ def measure_stills(folder: Path, *, two_hands: bool = True) -> dict[str, Touchin
             if shown == "interacting":
                 raise
             continue  # an excerpt need not have single hands
-        read = hand_reader(two_hands=two_hands, free=shown != "interacting")
+        read = read_near if shown == "interacting" else read_free
         sides = [side for side in SIDES if shown in ("interacting", side)]
         for frame in frames:
             for side in sides:

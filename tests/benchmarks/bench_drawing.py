@@ -21,7 +21,8 @@ from dir_core.hand_model import open_hand_models
 from dir_core.training import synthetic
 from dir_core.training.anatomy import vary_build
 from dir_core.training.renderer import Renderer
-from dir_core.training.synthetic import PICTURES_OF_HANDS, Painter, Series, sample_hands
+from dir_core.training.scenes import sample_hands
+from dir_core.training.synthetic import PICTURES_OF_HANDS, Painter, Series
 
 
 def main() -> None:
