@@ -10,6 +10,7 @@ import csv
 import io
 import math
 import os
+import sys
 import tempfile
 import time
 from collections import deque
@@ -243,6 +244,9 @@ def _train_process(rank: int, task: Task, folder: Path, part: Slice, meeting: st
         _train_slice(rank, task, folder, part)
     finally:
         distributed.destroy_process_group()
+    # Threads that PyTorch leaves behind can abort the interpreter's exit, and the other process, still saving, with it.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def _train_slice(rank: int, task: Task, folder: Path, part: Slice) -> None:
